@@ -1,0 +1,25 @@
+# The two commands of the README, and the checks. Each installs what is missing first (tools/setup.sh).
+.PHONY: iso test check quick clean
+
+iso:
+	@tools/setup.sh iso
+	.venv/bin/rehost build --base debian -o out/rehost.iso
+
+test:
+	@tools/setup.sh test
+	$(MAKE) --no-print-directory check
+	.venv/bin/python -m pytest
+
+# everything that needs no virtual machine
+quick:
+	@tools/setup.sh test
+	.venv/bin/python -m pytest -m "not e2e and not msboot"
+
+check:
+	@tools/setup.sh test
+	.venv/bin/ruff check builder payload tests
+	.venv/bin/ruff format --check builder payload tests
+	.venv/bin/mypy
+
+clean:
+	rm -rf out

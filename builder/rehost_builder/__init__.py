@@ -1,0 +1,1 @@
+"""Rehost's builder: runs on the administrator's workstation and assembles the recovery medium."""

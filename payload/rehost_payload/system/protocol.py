@@ -1,0 +1,121 @@
+"""What the payload asks of the operating system. linux.py and winpe.py are the only ones that answer.
+
+Everything above reads disks through `DiskHandle.read_at` and the readers in formats/, without mounting; only
+`writable` mounts, for as long as one action needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rehost_payload.formats.hive import HiveEdit
+from rehost_payload.survey.model import Controller, Firmware
+
+
+class SystemError_(Exception):
+    """The operating system refused. ``code`` is a stable word, ``detail`` what it said."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"{code}: {detail}")
+
+
+@dataclass(frozen=True)
+class DiskInfo:
+    path: str
+    size: int
+    sector_size: int
+    model: str = ""
+    serial: str = ""
+    transport: str = ""
+    controller: str | None = None
+    read_only: bool = False
+    removable: bool = False
+    boot_medium: bool = False
+
+
+class DiskHandle(Protocol):
+    """An opened disk or image: a formats.source.ByteSource that knows what it is."""
+
+    @property
+    def info(self) -> DiskInfo: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def read_at(self, offset: int, length: int) -> bytes: ...
+
+    def partition_path(self, number: int, offset: int) -> str | None:
+        """The device node of the partition that starts at byte ``offset``, where there is one."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class WritableVolume(Protocol):
+    """A volume mounted for writing. Paths use backslashes, are absolute and matched without case.
+
+    `replace` is old-or-new under power cuts: temporary file, fsync, rename, fsync of the folder.
+    """
+
+    def read(self, path: str) -> bytes: ...
+    def exists(self, path: str) -> bool: ...
+    def is_directory(self, path: str) -> bool: ...
+    def listdir(self, path: str) -> list[str]: ...
+    def free(self) -> int: ...
+    def make_directory(self, path: str) -> None:
+        """One level; the parent must exist."""
+        ...
+
+    def remove_directory(self, path: str) -> None: ...
+    def replace(self, path: str, data: bytes) -> None: ...
+    def append(self, path: str, data: bytes) -> None:
+        """Append and fsync: for the journal."""
+        ...
+
+    def remove(self, path: str) -> None: ...
+
+
+class System(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def firmware(self) -> Firmware: ...
+    def controllers(self) -> Sequence[Controller]: ...
+    def disks(self) -> Sequence[DiskHandle]:
+        """Opens every disk read-only. A disk that cannot be opened is reported through `problems`."""
+        ...
+
+    def problems(self) -> Sequence[str]: ...
+
+    def writable(self, disk: str, offset: int, size: int) -> AbstractContextManager[WritableVolume]:
+        """Mounts the volume at byte ``offset`` of the disk ``disk`` (DiskInfo.path) for writing.
+
+        Raises SystemError_ ("dirty", "read-only", "hibernated", "mount") and leaves nothing mounted behind.
+        Checks /proc/mounts (or its like) that it really is writable: exit code 0 is no proof.
+        """
+        ...
+
+    def write_sectors(self, disk: str, offset: int, data: bytes) -> None:
+        """Writes and flushes whole sectors; reads them back past the cache and compares."""
+        ...
+
+    def reread_partitions(self, disk: str) -> None: ...
+
+    def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
+        """Applies the edits to a clean hive and returns the new hive; the input must not be dirty."""
+        ...
+
+    def set_firmware_variable(self, name: str, data: bytes | None) -> None:
+        """Sets (or with None deletes) a global UEFI variable such as "Boot0004" or "BootOrder"."""
+        ...
+
+    def firmware_variable(self, name: str) -> bytes | None: ...
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total); total 0 where it is not known."""
