@@ -1,0 +1,216 @@
+"""What diagnose, plan, apply and verify hand to each other: plain, frozen, JSON-serialisable data.
+
+Texts are not here: a finding carries an identifier and parameters, ui/texts/*.toml say it in English and German.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rehost_payload.formats.hive import HiveEdit
+
+
+class Severity(StrEnum):
+    """What a finding means for the next start of Windows."""
+
+    FATAL = "fatal"  # Windows will not start
+    WARNING = "warning"  # it starts, but something that should work does not, or may not
+    INFO = "info"  # worth knowing
+    BLOCKER = "blocker"  # we must not write until somebody decides or does something
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    ``id`` is stable ("boot.device-stale"); ``subject`` is an identifier of the survey (a store, volume, disk or
+    installation); ``params`` fill the texts; ``evidence`` lines are technical and the same in every language.
+    ``repairable`` says that the plan holds actions for it; where it does not, the text's remedy says what to do.
+    """
+
+    id: str
+    severity: Severity
+    subject: str
+    params: dict[str, str] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    repairable: bool = False
+
+
+@dataclass(frozen=True)
+class VolumeRef:
+    """Names a volume so that it is found again after a reboot, when device names have changed.
+
+    GPT: ``partition_guid``. MBR: ``signature`` and ``offset``. No table: disk serial and size.
+    """
+
+    disk: str  # device path at the time of the survey
+    offset: int
+    size: int
+    file_system: str
+    label: str = ""
+    partition_guid: str | None = None
+    signature: int | None = None
+    disk_serial: str = ""
+    disk_size: int = 0
+
+
+@dataclass(frozen=True)
+class EditStore:
+    """Changes elements of an existing boot store; everything else in it stays as it is.
+
+    ``before_sha256`` is that of the file as surveyed: if it differs at apply, nothing is written. With ``replay``
+    the logs beside it are applied first. ``remove_logs`` go together with the store.
+    """
+
+    volume: VolumeRef
+    path: str
+    before_sha256: str
+    edits: tuple[HiveEdit, ...]
+    finding: str
+    replay: bool = False
+    remove_logs: tuple[str, ...] = ()
+    kind: str = "edit-store"
+
+
+@dataclass(frozen=True)
+class CreateStore:
+    """Writes a new boot store made by ``edits`` on an empty hive, over whatever stands there (which is saved)."""
+
+    volume: VolumeRef
+    path: str
+    before_sha256: str | None  # None: there was no file
+    edits: tuple[HiveEdit, ...]
+    finding: str
+    remove_logs: tuple[str, ...] = ()
+    kind: str = "create-store"
+
+
+@dataclass(frozen=True)
+class CopyFile:
+    """Copies a file between volumes (boot files of the installation to the system partition)."""
+
+    source: VolumeRef
+    source_path: str
+    volume: VolumeRef
+    path: str
+    size: int
+    finding: str
+    kind: str = "copy-file"
+
+
+@dataclass(frozen=True)
+class PatchSectors:
+    """Replaces whole sectors of a disk. ``before``/``after`` are hex and of equal length."""
+
+    disk: str
+    disk_serial: str
+    disk_size: int
+    offset: int
+    before: str
+    after: str
+    what: str  # "active-flag", "gpt-primary", "hidden-sectors"
+    finding: str
+    kind: str = "patch-sectors"
+
+
+@dataclass(frozen=True)
+class SetFirmwareVariable:
+    """Sets a global UEFI variable. ``before``/``after`` are hex; None: absent."""
+
+    name: str
+    before: str | None
+    after: str | None
+    finding: str
+    kind: str = "set-firmware-variable"
+
+
+Action = EditStore | CreateStore | CopyFile | PatchSectors | SetFirmwareVariable
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator decided where the machine alone does not say."""
+
+    windows: str | None = None  # id of the installation that shall start
+    system_volume: str | None = None  # id of the ESP or active partition that shall be used
+    disk: str | None = None  # look at this disk's Windows only
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    findings: tuple[Finding, ...]
+    healthy: bool  # nothing fatal, nothing repairable, nothing that blocks
+    question: str | None = None  # "windows" or "system-volume": a choice is needed, see candidates
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions in the order in which they are applied. Empty: nothing has to be written."""
+
+    actions: tuple[Action, ...]
+    findings: tuple[str, ...]  # ids of the findings that they remedy
+
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One point of the verification. ``reason`` is technical; ``params`` fill the text of ``id``."""
+
+    id: str
+    verdict: Verdict
+    reason: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verification:
+    verdict: Verdict  # FAIL if any check failed, UNKNOWN if a needed one could not be made, else PASS
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that apply changed, for the report. ``where`` is a path, a variable or a disk range."""
+
+    kind: str  # "file", "folder", "sectors", "variable"
+    where: str
+    before: str  # sha256, "absent", or hex for small things
+    after: str
+
+
+class ResultWord(StrEnum):
+    """How a run ended; each has its exit code (ui/run.py)."""
+
+    HEALTHY = "healthy"  # 0
+    REPAIRED = "repaired"  # 0: verified
+    PLANNED = "planned"  # 0: --dry-run
+    UNDONE = "undone"  # 0
+    NOT_REPAIRED = "not-repaired"  # 3: findings remain that we cannot remedy, or verification failed
+    DECLINED = "declined"  # 4: no consent
+    CHOICE_NEEDED = "choice-needed"  # 4
+    BLOCKED = "blocked"  # 5: hibernated, BitLocker ...: nothing was written
+    FAILED = "failed"  # 1: an error; what had been written was rolled back unless the report says otherwise
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that the report shows."""
+
+    word: ResultWord
+    started: str
+    finished: str
+    mode: str  # "repair", "survey", "undo"
+    diagnosis_before: Diagnosis | None = None
+    plan: Plan | None = None
+    changes: tuple[Change, ...] = ()
+    verification: Verification | None = None
+    diagnosis_after: Diagnosis | None = None
+    error: str | None = None
+    journal: str | None = None  # where the originals are, in words for the operator
