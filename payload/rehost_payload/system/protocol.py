@@ -15,6 +15,10 @@ from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.survey.model import Controller, Firmware
 
 
+TEMPORARY_NAME = "rehost.tmp"
+"""The one name that `WritableVolume.replace` uses beside its target, so that whatever a power cut leaves is found."""
+
+
 class SystemError_(Exception):
     """The operating system refused. ``code`` is a stable word, ``detail`` what it said."""
 
@@ -59,7 +63,8 @@ class DiskHandle(Protocol):
 class WritableVolume(Protocol):
     """A volume mounted for writing. Paths use backslashes, are absolute and matched without case.
 
-    `replace` is old-or-new under power cuts: temporary file, fsync, rename, fsync of the folder.
+    `replace` is old-or-new under power cuts: temporary file (TEMPORARY_NAME in the same folder), fsync, rename,
+    fsync of the folder. Errors are SystemError_ ("no-space", "read-only", "gone", "io", "absent").
     """
 
     def read(self, path: str) -> bytes: ...
