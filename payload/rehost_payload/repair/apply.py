@@ -1,0 +1,298 @@
+"""apply: executes a plan, saving every original first; what fails half-way is rolled back.
+
+Three passes. *Prepare* reads everything, computes every new content in memory and checks it: a plan that
+cannot be carried out whole (stale survey, damaged source) fails here, before anything is written. *Check* asks
+the mounted target volumes for space. *Commit* announces each change in the journal, makes it, reads it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.hive import minimal_hive, needs_replay, replay
+from rehost_payload.repair.errors import ApplyError
+from rehost_payload.repair.journal import (
+    FileStep,
+    FolderStep,
+    Journal,
+    SectorsStep,
+    VariableStep,
+    sha256,
+)
+from rehost_payload.repair.locate import locate_disk, read_file
+from rehost_payload.repair.model import (
+    Action,
+    Change,
+    CopyFile,
+    CreateStore,
+    EditStore,
+    PatchSectors,
+    Plan,
+    SetFirmwareVariable,
+    VolumeRef,
+)
+from rehost_payload.repair.undo import undo
+from rehost_payload.repair.writing import Mounts, put_sectors, put_variable
+from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
+
+STORE_ROOT = "NewStoreRoot"
+# what a folder entry, a temporary file and cluster rounding may take beside the bytes themselves
+_SLACK_PER_FILE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class PreparedFile:
+    """A file's content before (None: absent) and after (None: to be removed)."""
+
+    volume: VolumeRef
+    path: str
+    before: bytes | None
+    after: bytes | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    files: tuple[PreparedFile, ...]
+    sectors: tuple[PatchSectors, ...]
+    variables: tuple[SetFirmwareVariable, ...]
+
+
+def apply_plan(
+    plan: Plan, system: System, journal: Journal, progress: Progress | None = None
+) -> tuple[Change, ...]:
+    """Carries out ``plan``. Returns what was changed; raises ApplyError and rolls back where a step fails.
+
+    KeyboardInterrupt is treated like a failure: rolled back, then raised again.
+    """
+    prepared = prepare(plan, system)
+    return commit(prepared, system, journal, progress)
+
+
+def prepare(plan: Plan, system: System) -> Prepared:
+    """Reads, computes and checks everything that the plan needs; writes nothing."""
+    files: list[PreparedFile] = []
+    sectors: list[PatchSectors] = []
+    variables: list[SetFirmwareVariable] = []
+    for action in plan.actions:
+        try:
+            if isinstance(action, EditStore | CreateStore):
+                files += _prepare_store(action, system)
+            elif isinstance(action, CopyFile):
+                files.append(_prepare_copy(action, system))
+            elif isinstance(action, PatchSectors):
+                _check_sectors(action, system)
+                sectors.append(action)
+            else:
+                _check_variable(action, system)
+                variables.append(action)
+        except SystemError_ as e:
+            raise ApplyError(_code(e), f"{_name(action)}: {e.detail}") from e
+        except FormatError as e:
+            raise ApplyError("verify-write", f"{_name(action)}: {e}") from e
+        except OSError as e:
+            raise ApplyError("volume-gone", f"{_name(action)}: {e}") from e
+    # a file that already has the wanted content is not written
+    changed = tuple(f for f in files if f.before != f.after)
+    return Prepared(changed, tuple(sectors), tuple(variables))
+
+
+def _prepare_store(action: EditStore | CreateStore, system: System) -> list[PreparedFile]:
+    current = read_file(system, action.volume, action.path)
+    found = None if current is None else sha256(current)
+    if found != action.before_sha256:
+        raise ApplyError("stale-survey", f"{action.path} has changed since the survey")
+    logs = []
+    for path in action.remove_logs:
+        data = read_file(system, action.volume, path)
+        if data is not None:
+            logs.append(PreparedFile(action.volume, path, data, None))
+    if isinstance(action, CreateStore):
+        base = minimal_hive(STORE_ROOT)
+    else:
+        assert current is not None
+        base = current
+        if needs_replay(current):
+            if not action.replay:
+                raise ApplyError("dirty", f"{action.path} is dirty and the plan does not replay its logs")
+            base = replay(current, [log.before for log in logs if log.before]).data
+    new = system.edit_hive(base, action.edits)
+    # the store first: without its logs the old dirty one would be worth less than the new clean one
+    return [PreparedFile(action.volume, action.path, current, new), *logs]
+
+
+def _prepare_copy(action: CopyFile, system: System) -> PreparedFile:
+    data = read_file(system, action.source, action.source_path)
+    if data is None:
+        raise ApplyError("stale-survey", f"{action.source_path} is not there any more")
+    if len(data) != action.size:
+        raise ApplyError("stale-survey", f"{action.source_path} has changed its size since the survey")
+    return PreparedFile(action.volume, action.path, read_file(system, action.volume, action.path), data)
+
+
+def _check_sectors(action: PatchSectors, system: System) -> None:
+    before, after = bytes.fromhex(action.before), bytes.fromhex(action.after)
+    if len(before) != len(after):
+        raise ApplyError("write", f"{action.what}: the plan's sectors differ in length")
+    with locate_disk(system, action.disk, action.disk_serial, action.disk_size) as disk:
+        if disk.info.read_only:
+            raise ApplyError("read-only", f"{disk.info.path} is read-only")
+        if disk.read_at(action.offset, len(before)) != before:
+            raise ApplyError("stale-survey", f"{action.what}: the sectors on {disk.info.path} have changed")
+
+
+def _check_variable(action: SetFirmwareVariable, system: System) -> None:
+    current = system.firmware_variable(action.name)
+    if current != (None if action.before is None else bytes.fromhex(action.before)):
+        raise ApplyError("stale-survey", f"the firmware variable {action.name} has changed since the survey")
+
+
+def commit(
+    prepared: Prepared, system: System, journal: Journal, progress: Progress | None = None
+) -> tuple[Change, ...]:
+    """Writes what was prepared. All or nothing, as far as the machine lets us."""
+    changes: list[Change] = []
+    total = len(prepared.files) + len(prepared.sectors) + len(prepared.variables)
+    with ExitStack() as stack:
+        mounts = Mounts(system, stack)
+        try:
+            _check_space(prepared.files, mounts)
+            for number, item in enumerate(prepared.files):
+                _report(progress, item.path, number, total)
+                changes += _write_file(item, mounts.of(item.volume), journal)
+            for number, patch in enumerate(prepared.sectors, len(prepared.files)):
+                _report(progress, patch.what, number, total)
+                mounts.close()  # the table of a disk is not changed under a mounted volume
+                changes.append(_write_sectors(patch, system, journal))
+            for number, variable in enumerate(prepared.variables, total - len(prepared.variables)):
+                _report(progress, variable.name, number, total)
+                changes.append(_write_variable(variable, system, journal))
+            mounts.close()  # unmounting is part of the work: it may fail too
+            journal.complete()
+            _report(progress, "", total, total)
+        except BaseException as e:
+            with suppress(SystemError_):
+                mounts.close()
+            _roll_back(e, system, journal)
+            raise
+    return tuple(changes)
+
+
+def _roll_back(cause: BaseException, system: System, journal: Journal) -> None:
+    """Undoes what this run has done; raises ApplyError for ``cause`` unless that is an interruption."""
+    error = _as_apply_error(cause)
+    try:
+        undo(journal, system)
+    except (ApplyError, SystemError_, OSError) as e:
+        raise ApplyError(
+            error.code, f"{error.detail}; rolling back failed as well: {e}", rolled_back=False
+        ) from cause
+    if isinstance(cause, Exception):
+        raise ApplyError(error.code, error.detail, rolled_back=True) from cause
+
+
+def _as_apply_error(cause: BaseException) -> ApplyError:
+    if isinstance(cause, ApplyError):
+        return cause
+    if isinstance(cause, SystemError_):
+        return ApplyError(_code(cause), cause.detail)
+    return ApplyError("write", f"{type(cause).__name__}: {cause}")
+
+
+def _check_space(files: Sequence[PreparedFile], mounts: Mounts) -> None:
+    """Before the first write: the new files beside the old ones, plus one temporary file, must fit."""
+    need: dict[VolumeRef, int] = {}
+    largest: dict[VolumeRef, int] = {}
+    for f in files:
+        if f.after is not None:
+            grown = max(0, len(f.after) - len(f.before or b""))
+            need[f.volume] = need.get(f.volume, 0) + grown + (_SLACK_PER_FILE if f.before is None else 0)
+            largest[f.volume] = max(largest.get(f.volume, 0), len(f.before or b"") + _SLACK_PER_FILE)
+    for ref, size in need.items():
+        wanted = size + largest[ref]
+        free = mounts.of(ref).free()
+        if free < wanted:
+            name = ref.label or ref.partition_guid or ref.disk
+            raise ApplyError("no-space", f"{name}: {free} bytes are free, {wanted} are needed")
+
+
+def _write_file(item: PreparedFile, volume: WritableVolume, journal: Journal) -> list[Change]:
+    current = volume.read(item.path) if volume.exists(item.path) else None
+    if current != item.before:
+        raise ApplyError("stale-survey", f"{item.path} reads differently through the mounted volume")
+    changes = []
+    if item.after is not None:
+        for folder in _missing_folders(volume, item.path):
+            seq = journal.begin(FolderStep(item.volume, folder))
+            volume.make_directory(folder)
+            journal.done(seq)
+            changes.append(Change("folder", folder, "absent", "present"))
+    before = None if item.before is None else sha256(item.before)
+    after = None if item.after is None else sha256(item.after)
+    seq = journal.begin(FileStep(item.volume, item.path, before, after), item.before)
+    if item.after is None:
+        volume.remove(item.path)
+    else:
+        volume.replace(item.path, item.after)
+        if volume.read(item.path) != item.after:
+            raise ApplyError("verify-write", f"{item.path} does not read back as it was written")
+    journal.done(seq)
+    changes.append(Change("file", item.path, before or "absent", after or "absent"))
+    return changes
+
+
+def _missing_folders(volume: WritableVolume, path: str) -> list[str]:
+    parts = path.strip("\\").split("\\")[:-1]
+    folders = ["\\" + "\\".join(parts[: i + 1]) for i in range(len(parts))]
+    return [f for f in folders if not volume.exists(f)]
+
+
+def _write_sectors(patch: PatchSectors, system: System, journal: Journal) -> Change:
+    step = SectorsStep(
+        patch.disk, patch.disk_serial, patch.disk_size, patch.offset, patch.before, patch.after, patch.what
+    )
+    seq = journal.begin(step)
+    put_sectors(step, bytes.fromhex(patch.after), system)
+    journal.done(seq)
+    return Change(
+        "sectors", f"{patch.what} ({patch.disk} at {patch.offset})", patch.before[:32], patch.after[:32]
+    )
+
+
+def _write_variable(variable: SetFirmwareVariable, system: System, journal: Journal) -> Change:
+    seq = journal.begin(VariableStep(variable.name, variable.before, variable.after))
+    put_variable(variable.name, variable.after, system)
+    journal.done(seq)
+    return Change("variable", variable.name, variable.before or "absent", variable.after or "absent")
+
+
+def _report(progress: Progress | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(what, done, total)
+
+
+def _name(action: Action) -> str:
+    match action:
+        case PatchSectors():
+            return action.what
+        case SetFirmwareVariable():
+            return action.name
+        case _:
+            return action.path
+
+
+_CODES = {
+    "no-space": "no-space",
+    "read-only": "read-only",
+    "dirty": "dirty",
+    "hibernated": "hibernated",
+    "gone": "volume-gone",
+    "volume-gone": "volume-gone",
+    "firmware": "firmware",
+}
+
+
+def _code(e: SystemError_) -> str:
+    return _CODES.get(e.code, "write")

@@ -1,0 +1,107 @@
+"""Finds again what a survey or a journal names: disks and volumes, when device names may have changed since.
+
+A GPT volume is its partition GUID, an MBR volume its disk signature and offset. Where a clone is attached, two
+match; then the device path and size of the reference decide, and if these do not either, nothing is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rehost_payload.formats.partitions import read_table
+from rehost_payload.formats.source import SliceSource
+from rehost_payload.repair.model import VolumeRef
+from rehost_payload.survey.filesystems import open_filesystem
+from rehost_payload.system.protocol import DiskHandle, System, SystemError_
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a volume is now: device path of its disk, byte offset and size."""
+
+    disk: str
+    offset: int
+    size: int
+
+
+def _places(disk: DiskHandle) -> Iterator[tuple[Place, str | None, int | None]]:
+    """(place, partition GUID, MBR signature) of everything on a disk."""
+    info = disk.info
+    table = read_table(disk, info.sector_size)
+    if table.gpt is not None:
+        for e in table.gpt.entries:
+            size = (e.last_lba - e.first_lba + 1) * info.sector_size
+            yield Place(info.path, e.first_lba * info.sector_size, size), e.unique_guid, None
+    elif table.mbr is not None:
+        for p in table.mbr.partitions:
+            place = Place(info.path, p.first_lba * info.sector_size, p.sectors * info.sector_size)
+            yield place, None, table.mbr.signature
+    else:
+        yield Place(info.path, 0, info.size), None, None
+
+
+def _matches(ref: VolumeRef, place: Place, guid: str | None, signature: int | None, disk: DiskHandle) -> bool:
+    if ref.partition_guid is not None:
+        return guid == ref.partition_guid
+    if ref.signature is not None:
+        return signature == ref.signature and place.offset == ref.offset
+    same_disk = disk.info.serial == ref.disk_serial and disk.info.size == ref.disk_size
+    return same_disk and place.offset == ref.offset
+
+
+@contextmanager
+def _open(system: System, ref: VolumeRef) -> Iterator[tuple[DiskHandle, Place]]:
+    disks = system.disks()
+    try:
+        found = []
+        for disk in disks:
+            try:
+                places = list(_places(disk))
+            except OSError:
+                continue  # a disk that has just vanished cannot be the one
+            found += [(disk, p) for p, guid, sig in places if _matches(ref, p, guid, sig, disk)]
+        if len(found) > 1:
+            exact = [(d, p) for d, p in found if p == Place(ref.disk, ref.offset, ref.size)]
+            if ref.disk_serial:
+                exact = [(d, p) for d, p in exact if d.info.serial == ref.disk_serial]
+            found = exact
+        if len(found) != 1:
+            name = ref.partition_guid or (f"{ref.signature:08x}" if ref.signature is not None else ref.disk)
+            raise SystemError_("gone", f"volume {name} at {ref.offset} of {ref.disk} is not there any more")
+        yield found[0]
+    finally:
+        for disk in disks:
+            disk.close()
+
+
+def locate_volume(system: System, ref: VolumeRef) -> Place:
+    """Where the volume is now. Raises SystemError_("gone") where it is not there, or not clearly."""
+    with _open(system, ref) as (_, place):
+        return place
+
+
+@contextmanager
+def locate_disk(system: System, path: str, serial: str, size: int) -> Iterator[DiskHandle]:
+    """The disk with this serial number and size (the same path first); SystemError_("gone") otherwise."""
+    disks = system.disks()
+    try:
+        same = [d for d in disks if d.info.serial == serial and d.info.size == size]
+        chosen = [d for d in same if d.info.path == path] or same
+        if len(chosen) != 1:
+            raise SystemError_("gone", f"the disk {path} ({serial or 'no serial'}) is not there any more")
+        yield chosen[0]
+    finally:
+        for disk in disks:
+            disk.close()
+
+
+def read_file(system: System, ref: VolumeRef, path: str) -> bytes | None:
+    """A file's content, read by our own readers without mounting; None where it does not exist.
+
+    Raises SystemError_ where the volume is gone, FormatError where it cannot be read.
+    """
+    with _open(system, ref) as (disk, place):
+        reader = open_filesystem(SliceSource(disk, place.offset, place.size))
+        return reader.read(path) if reader.exists(path) else None

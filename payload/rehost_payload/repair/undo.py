@@ -1,0 +1,136 @@
+"""undo: puts back what a journal holds, newest change first; also after a power cut in the middle of apply or undo.
+
+Each step is judged by what is there now. Old already: nothing to do. New: the original goes back. Neither: somebody
+has changed it since; nothing at all is written then, unless ``force`` is given.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from rehost_payload.repair.errors import ApplyError
+from rehost_payload.repair.journal import (
+    Entry,
+    FileStep,
+    FolderStep,
+    Journal,
+    SectorsStep,
+    VariableStep,
+    sha256,
+)
+from rehost_payload.repair.locate import locate_disk
+from rehost_payload.repair.model import Change
+from rehost_payload.repair.writing import Mounts, put_sectors, put_variable, remove_leftover
+from rehost_payload.system.protocol import Progress, System, WritableVolume
+
+
+def undo(
+    journal: Journal, system: System, progress: Progress | None = None, force: bool = False
+) -> tuple[Change, ...]:
+    """Restores everything that ``journal`` says was changed. Returns what was put back.
+
+    Raises ApplyError("conflict") before anything is written if something was changed since by somebody else.
+    Safe to run again: what is back already is left alone.
+    """
+    content = journal.reopen()
+    if content.all_undone:
+        return ()
+    changes: list[Change] = []
+    with ExitStack() as stack:
+        mounts = Mounts(system, stack)
+        conflicts = [c for entry in content.open_entries if (c := _conflict(entry, mounts, system))]
+        if conflicts and not force:
+            raise ApplyError("conflict", "changed since by somebody else: " + "; ".join(conflicts), False)
+        for number, entry in enumerate(content.open_entries):
+            if progress is not None:
+                progress(_where(entry), number, len(content.entries))
+            if isinstance(entry.step, SectorsStep):
+                mounts.close()
+            change = _restore(entry, journal, mounts, system)
+            if change is not None:
+                changes.append(change)
+            journal.undone(entry.seq)
+        mounts.close()
+    journal.all_undone()
+    if progress is not None:
+        progress("", len(content.entries), len(content.entries))
+    return tuple(changes)
+
+
+def _where(entry: Entry) -> str:
+    step = entry.step
+    if isinstance(step, FileStep | FolderStep):
+        return step.path
+    return step.name if isinstance(step, VariableStep) else step.what
+
+
+def _file_hash(volume: WritableVolume, path: str) -> str | None:
+    return sha256(volume.read(path)) if volume.exists(path) else None
+
+
+def _conflict(entry: Entry, mounts: Mounts, system: System) -> str | None:
+    """Says what stands in the way of putting this step back, or None."""
+    step = entry.step
+    if isinstance(step, FileStep):
+        if _file_hash(mounts.of(step.volume), step.path) in (step.before_sha256, step.after_sha256):
+            return None
+        return step.path
+    if isinstance(step, SectorsStep):
+        before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
+        with locate_disk(system, step.disk, step.disk_serial, step.disk_size) as disk:
+            now = disk.read_at(step.offset, len(before))
+        # a cut in the middle of several sectors leaves some old and some new ones
+        return None if _mixed(now, before, after) else f"{step.what} on {step.disk}"
+    if isinstance(step, VariableStep):
+        now_value = system.firmware_variable(step.name)
+        current = None if now_value is None else now_value.hex()
+        return None if current in (step.before, step.after) else step.name
+    return None
+
+
+def _mixed(now: bytes, before: bytes, after: bytes, sector: int = 512) -> bool:
+    return all(
+        now[i : i + sector] in (before[i : i + sector], after[i : i + sector])
+        for i in range(0, len(before), sector)
+    )
+
+
+def _restore(entry: Entry, journal: Journal, mounts: Mounts, system: System) -> Change | None:
+    step = entry.step
+    if isinstance(step, FileStep):
+        return _restore_file(step, journal, mounts.of(step.volume))
+    if isinstance(step, FolderStep):
+        volume = mounts.of(step.volume)
+        if not volume.exists(step.path) or volume.listdir(step.path):
+            return None  # never made, or in use by others since
+        volume.remove_directory(step.path)
+        return Change("folder", step.path, "present", "absent")
+    if isinstance(step, SectorsStep):
+        before = bytes.fromhex(step.before)
+        with locate_disk(system, step.disk, step.disk_serial, step.disk_size) as disk:
+            if disk.read_at(step.offset, len(before)) == before:
+                return None
+        put_sectors(step, before, system)
+        return Change(
+            "sectors", f"{step.what} ({step.disk} at {step.offset})", step.after[:32], step.before[:32]
+        )
+    now_value = system.firmware_variable(step.name)
+    if (None if now_value is None else now_value.hex()) == step.before:
+        return None
+    put_variable(step.name, step.before, system)
+    return Change("variable", step.name, step.after or "absent", step.before or "absent")
+
+
+def _restore_file(step: FileStep, journal: Journal, volume: WritableVolume) -> Change | None:
+    remove_leftover(volume, step.path)
+    now = _file_hash(volume, step.path)
+    if now == step.before_sha256:
+        return None
+    if step.before_sha256 is None:
+        volume.remove(step.path)
+    else:
+        original = journal.original(step)
+        volume.replace(step.path, original)
+        if volume.read(step.path) != original:
+            raise ApplyError("verify-write", f"{step.path} does not read back as it was restored", False)
+    return Change("file", step.path, now or "absent", step.before_sha256 or "absent")
