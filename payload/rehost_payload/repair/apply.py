@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
+from rehost_payload.formats import gpt
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import minimal_hive, needs_replay, replay
 from rehost_payload.repair.errors import ApplyError
@@ -29,14 +30,15 @@ from rehost_payload.repair.model import (
     CopyFile,
     CreateStore,
     EditStore,
-    PatchSectors,
+    PatchBytes,
     Plan,
+    RebuildGpt,
     SetFirmwareVariable,
     VolumeRef,
 )
 from rehost_payload.repair.undo import undo
 from rehost_payload.repair.writing import Mounts, put_sectors, put_variable
-from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
+from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_, WritableVolume
 
 STORE_ROOT = "NewStoreRoot"
 # what a folder entry, a temporary file and cluster rounding may take beside the bytes themselves
@@ -56,7 +58,7 @@ class PreparedFile:
 @dataclass(frozen=True)
 class Prepared:
     files: tuple[PreparedFile, ...]
-    sectors: tuple[PatchSectors, ...]
+    sectors: tuple[SectorsStep, ...]
     variables: tuple[SetFirmwareVariable, ...]
 
 
@@ -74,7 +76,7 @@ def apply_plan(
 def prepare(plan: Plan, system: System) -> Prepared:
     """Reads, computes and checks everything that the plan needs; writes nothing."""
     files: list[PreparedFile] = []
-    sectors: list[PatchSectors] = []
+    sectors: list[SectorsStep] = []
     variables: list[SetFirmwareVariable] = []
     for action in plan.actions:
         try:
@@ -82,9 +84,8 @@ def prepare(plan: Plan, system: System) -> Prepared:
                 files += _prepare_store(action, system)
             elif isinstance(action, CopyFile):
                 files.append(_prepare_copy(action, system))
-            elif isinstance(action, PatchSectors):
-                _check_sectors(action, system)
-                sectors.append(action)
+            elif isinstance(action, PatchBytes | RebuildGpt):
+                sectors += _prepare_sectors(action, system)
             else:
                 _check_variable(action, system)
                 variables.append(action)
@@ -129,18 +130,41 @@ def _prepare_copy(action: CopyFile, system: System) -> PreparedFile:
         raise ApplyError("stale-survey", f"{action.source_path} is not there any more")
     if len(data) != action.size:
         raise ApplyError("stale-survey", f"{action.source_path} has changed its size since the survey")
-    return PreparedFile(action.volume, action.path, read_file(system, action.volume, action.path), data)
+    current = read_file(system, action.volume, action.path)
+    keep = current is not None and not action.replace
+    return PreparedFile(action.volume, action.path, current, current if keep else data)
 
 
-def _check_sectors(action: PatchSectors, system: System) -> None:
-    before, after = bytes.fromhex(action.before), bytes.fromhex(action.after)
-    if len(before) != len(after):
-        raise ApplyError("write", f"{action.what}: the plan's sectors differ in length")
-    with locate_disk(system, action.disk, action.disk_serial, action.disk_size) as disk:
+def _prepare_sectors(action: PatchBytes | RebuildGpt, system: System) -> list[SectorsStep]:
+    with locate_disk(system, action.disk) as disk:
         if disk.info.read_only:
             raise ApplyError("read-only", f"{disk.info.path} is read-only")
-        if disk.read_at(action.offset, len(before)) != before:
-            raise ApplyError("stale-survey", f"{action.what}: the sectors on {disk.info.path} have changed")
+        size = disk.info.sector_size
+        if isinstance(action, PatchBytes):
+            writes = [_patched(action, disk, size)]
+            what = action.what
+        else:
+            table = gpt.parse(disk, size)
+            writes = gpt.rebuild_primary(table) if action.copy == "primary" else gpt.rebuild_backup(table)
+            what = f"gpt-{action.copy}"
+        return [
+            SectorsStep(action.disk, w.offset, disk.read_at(w.offset, len(w.data)).hex(), w.data.hex(), what)
+            for w in writes
+        ]
+
+
+def _patched(action: PatchBytes, disk: DiskHandle, sector_size: int) -> gpt.Write:
+    before, after = bytes.fromhex(action.before), bytes.fromhex(action.after)
+    if len(before) != len(after):
+        raise ApplyError("write", f"{action.what}: the plan's bytes differ in length")
+    start = action.offset // sector_size * sector_size
+    end = -(-(action.offset + len(before)) // sector_size) * sector_size
+    sectors = bytearray(disk.read_at(start, end - start))
+    place = slice(action.offset - start, action.offset - start + len(before))
+    if bytes(sectors[place]) != before:
+        raise ApplyError("stale-survey", f"{action.what}: {disk.info.path} has changed since the survey")
+    sectors[place] = after
+    return gpt.Write(start, bytes(sectors))
 
 
 def _check_variable(action: SetFirmwareVariable, system: System) -> None:
@@ -249,16 +273,12 @@ def _missing_folders(volume: WritableVolume, path: str) -> list[str]:
     return [f for f in folders if not volume.exists(f)]
 
 
-def _write_sectors(patch: PatchSectors, system: System, journal: Journal) -> Change:
-    step = SectorsStep(
-        patch.disk, patch.disk_serial, patch.disk_size, patch.offset, patch.before, patch.after, patch.what
-    )
+def _write_sectors(step: SectorsStep, system: System, journal: Journal) -> Change:
     seq = journal.begin(step)
-    put_sectors(step, bytes.fromhex(patch.after), system)
+    put_sectors(step, bytes.fromhex(step.after), system)
     journal.done(seq)
-    return Change(
-        "sectors", f"{patch.what} ({patch.disk} at {patch.offset})", patch.before[:32], patch.after[:32]
-    )
+    where = f"{step.what} ({step.disk.path} at {step.offset})"
+    return Change("sectors", where, sha256(bytes.fromhex(step.before)), sha256(bytes.fromhex(step.after)))
 
 
 def _write_variable(variable: SetFirmwareVariable, system: System, journal: Journal) -> Change:
@@ -275,8 +295,10 @@ def _report(progress: Progress | None, what: str, done: int, total: int) -> None
 
 def _name(action: Action) -> str:
     match action:
-        case PatchSectors():
+        case PatchBytes():
             return action.what
+        case RebuildGpt():
+            return f"gpt-{action.copy}"
         case SetFirmwareVariable():
             return action.name
         case _:

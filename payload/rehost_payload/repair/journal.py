@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rehost_payload.repair.errors import ApplyError
-from rehost_payload.repair.model import VolumeRef
+from rehost_payload.repair.model import DiskRef, VolumeRef
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 
 VERSION = 1
@@ -49,9 +49,7 @@ class FolderStep:
 class SectorsStep:
     """Sectors of a disk. The bytes are few and stand in the journal itself, as hex."""
 
-    disk: str
-    disk_serial: str
-    disk_size: int
+    disk: DiskRef
     offset: int
     before: str
     after: str
@@ -81,6 +79,8 @@ def step_from_json(data: dict[str, Any]) -> Step:
     kind = data["kind"]
     if kind in ("file", "folder"):
         data = {**data, "volume": VolumeRef(**data["volume"])}
+    elif kind == "sectors":
+        data = {**data, "disk": DiskRef(**data["disk"])}
     classes: dict[str, type[Step]] = {
         "file": FileStep,
         "folder": FolderStep,

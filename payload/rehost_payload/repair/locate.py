@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rehost_payload.formats.partitions import read_table
 from rehost_payload.formats.source import SliceSource
-from rehost_payload.repair.model import VolumeRef
+from rehost_payload.repair.model import DiskRef, VolumeRef
 from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.protocol import DiskHandle, System, SystemError_
 
@@ -83,14 +83,15 @@ def locate_volume(system: System, ref: VolumeRef) -> Place:
 
 
 @contextmanager
-def locate_disk(system: System, path: str, serial: str, size: int) -> Iterator[DiskHandle]:
+def locate_disk(system: System, ref: DiskRef) -> Iterator[DiskHandle]:
     """The disk with this serial number and size (the same path first); SystemError_("gone") otherwise."""
     disks = system.disks()
     try:
-        same = [d for d in disks if d.info.serial == serial and d.info.size == size]
-        chosen = [d for d in same if d.info.path == path] or same
+        same = [d for d in disks if d.info.serial == ref.serial and d.info.size == ref.size]
+        chosen = [d for d in same if d.info.path == ref.path] or same
         if len(chosen) != 1:
-            raise SystemError_("gone", f"the disk {path} ({serial or 'no serial'}) is not there any more")
+            name = f"{ref.path} ({ref.serial or 'no serial number'})"
+            raise SystemError_("gone", f"the disk {name} is not there any more")
         yield chosen[0]
     finally:
         for disk in disks:

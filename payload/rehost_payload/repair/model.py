@@ -96,22 +96,40 @@ class CopyFile:
     path: str
     size: int
     finding: str
+    replace: bool = False  # otherwise an existing file at ``path`` stays
     kind: str = "copy-file"
 
 
 @dataclass(frozen=True)
-class PatchSectors:
-    """Replaces whole sectors of a disk. ``before``/``after`` are hex and of equal length."""
+class DiskRef:
+    """Names a disk so that it is found again."""
 
-    disk: str
-    disk_serial: str
-    disk_size: int
+    path: str
+    serial: str
+    size: int
+
+
+@dataclass(frozen=True)
+class PatchBytes:
+    """Replaces a few bytes of a disk; apply reads and writes the sectors around them. Hex, of equal length."""
+
+    disk: DiskRef
     offset: int
     before: str
     after: str
-    what: str  # "active-flag", "gpt-primary", "hidden-sectors"
+    what: str  # "active-flag", "hidden-sectors"
     finding: str
-    kind: str = "patch-sectors"
+    kind: str = "patch-bytes"
+
+
+@dataclass(frozen=True)
+class RebuildGpt:
+    """Writes the damaged copy of a GUID partition table from the good one."""
+
+    disk: DiskRef
+    copy: str  # "primary" or "backup": the one that is written
+    finding: str
+    kind: str = "rebuild-gpt"
 
 
 @dataclass(frozen=True)
@@ -125,7 +143,7 @@ class SetFirmwareVariable:
     kind: str = "set-firmware-variable"
 
 
-Action = EditStore | CreateStore | CopyFile | PatchSectors | SetFirmwareVariable
+Action = EditStore | CreateStore | CopyFile | PatchBytes | RebuildGpt | SetFirmwareVariable
 
 
 @dataclass(frozen=True)

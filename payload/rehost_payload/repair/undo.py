@@ -77,10 +77,10 @@ def _conflict(entry: Entry, mounts: Mounts, system: System) -> str | None:
         return step.path
     if isinstance(step, SectorsStep):
         before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
-        with locate_disk(system, step.disk, step.disk_serial, step.disk_size) as disk:
+        with locate_disk(system, step.disk) as disk:
             now = disk.read_at(step.offset, len(before))
         # a cut in the middle of several sectors leaves some old and some new ones
-        return None if _mixed(now, before, after) else f"{step.what} on {step.disk}"
+        return None if _mixed(now, before, after) else f"{step.what} on {step.disk.path}"
     if isinstance(step, VariableStep):
         now_value = system.firmware_variable(step.name)
         current = None if now_value is None else now_value.hex()
@@ -107,13 +107,12 @@ def _restore(entry: Entry, journal: Journal, mounts: Mounts, system: System) -> 
         return Change("folder", step.path, "present", "absent")
     if isinstance(step, SectorsStep):
         before = bytes.fromhex(step.before)
-        with locate_disk(system, step.disk, step.disk_serial, step.disk_size) as disk:
+        with locate_disk(system, step.disk) as disk:
             if disk.read_at(step.offset, len(before)) == before:
                 return None
         put_sectors(step, before, system)
-        return Change(
-            "sectors", f"{step.what} ({step.disk} at {step.offset})", step.after[:32], step.before[:32]
-        )
+        where = f"{step.what} ({step.disk.path} at {step.offset})"
+        return Change("sectors", where, sha256(bytes.fromhex(step.after)), sha256(before))
     now_value = system.firmware_variable(step.name)
     if (None if now_value is None else now_value.hex()) == step.before:
         return None

@@ -45,7 +45,7 @@ def mounted(system: System, ref: VolumeRef) -> Iterator[WritableVolume]:
 
 def put_sectors(step: SectorsStep, data: bytes, system: System) -> None:
     """Writes the sectors of a step and tells the system to look at the table again."""
-    with locate_disk(system, step.disk, step.disk_serial, step.disk_size) as disk:
+    with locate_disk(system, step.disk) as disk:
         path = disk.info.path
     system.write_sectors(path, step.offset, data)
     system.reread_partitions(path)
