@@ -294,13 +294,15 @@ def _encode(device: Device) -> bytes:
         kind = _PARTITION
         place, disk, slack = _encode_identity(device.identity, device.slack)
         body = place + struct.pack("<I", _HARD_DISK) + disk + slack.ljust(16, b"\0")
-    elif isinstance(device, VhdDevice) and device.identity is None:
-        kind = _BLOCK_IO
-        body = struct.pack("<I", _VIRTUAL_DISK) + device.slack.ljust(20, b"\0") + _encode(device.parent)
-    elif isinstance(device, VhdDevice) and device.identity is not None:
-        kind = _PARTITION
-        place, disk, _ = _encode_identity(device.identity, device.slack)
-        body = place + struct.pack("<I", _VIRTUAL_DISK) + disk + _encode(device.parent)
+    elif isinstance(device, VhdDevice):
+        if device.identity is None:
+            kind = _BLOCK_IO
+            body = struct.pack("<I", _VIRTUAL_DISK) + device.slack.ljust(20, b"\0")
+        else:
+            kind = _PARTITION
+            place, disk, _ = _encode_identity(device.identity, device.slack)
+            body = place + struct.pack("<I", _VIRTUAL_DISK) + disk
+        body += _encode(device.parent)
     elif isinstance(device, BootDevice):
         kind = _BOOT
         body = device.slack.ljust(56, b"\0")

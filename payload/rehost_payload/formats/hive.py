@@ -34,6 +34,7 @@ from rehost_payload.formats.hive_log import Replayed, replay
 from rehost_payload.formats.hive_new import minimal_hive
 
 __all__ = [
+    "BIG_DATA_SEGMENT",
     "REG_BINARY",
     "REG_DWORD",
     "REG_DWORD_BIG_ENDIAN",
@@ -56,6 +57,7 @@ __all__ = [
     "decode_strings",
     "encode_string",
     "encode_strings",
+    "fold",
     "is_hive",
     "minimal_hive",
     "needs_replay",
@@ -360,8 +362,13 @@ class Value:
         return f"<Value {self.name!r} type {self.type}>"
 
     @property
+    def size(self) -> int:
+        """Length of the data in bytes, as the hive says it; nothing is read for it."""
+        return self._size & 0x7FFFFFFF
+
+    @property
     def data(self) -> bytes:
-        size = self._size & 0x7FFFFFFF
+        size = self.size
         if self._size & 0x80000000:
             if size > 4:
                 raise FormatError("value", f"{size} bytes in the place of an offset", self._where)
