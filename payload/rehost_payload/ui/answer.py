@@ -1,0 +1,247 @@
+"""What to do without anybody at the keyboard: the answer file and the kernel command line.
+
+Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT12/16/32 or NTFS)::
+
+    [run]
+    mode = "repair"          # "repair", "survey", "undo" or "menu"
+    yes = true               # the consent; without it nothing is written
+    language = "de"          # "en" or "de"
+    after = "poweroff"       # "reboot", "poweroff" or "menu"
+    windows = "disk0p4:\\\\Windows"   # which one, where there are several
+    system_volume = "disk0p1"
+
+Kernel command line: ``rehost.run=repair rehost.yes=1 rehost.lang=de rehost.after=reboot rehost.poweroff=1
+rehost.windows=... rehost.system_volume=...``; what it says goes before the file. Anything that is not understood
+stops everything: an order that was misread must not be carried out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.fat import FatVolume
+from rehost_payload.formats.filesystem import FileSystemReader, read_file
+from rehost_payload.formats.ntfs import NtfsVolume
+from rehost_payload.formats.partitions import read_table
+from rehost_payload.formats.signatures import identify
+from rehost_payload.formats.source import ByteSource, SliceSource
+from rehost_payload.system.protocol import DiskHandle, System
+from rehost_payload.ui.texts import LANGUAGES
+
+LABEL = "REHOST"
+FILE = "\\rehost.toml"
+_LIMIT = 64 * 1024
+MODES = ("repair", "survey", "undo", "menu")
+AFTER = ("reboot", "poweroff", "menu")
+
+
+class OrdersError(Exception):
+    """The orders cannot be understood. ``source`` says which ones, the message what is wrong with them."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        super().__init__(f"{source}: {problem}")
+
+
+@dataclass(frozen=True)
+class Orders:
+    """None: not said."""
+
+    mode: str | None = None
+    yes: bool | None = None
+    language: str | None = None
+    after: str | None = None
+    windows: str | None = None
+    system_volume: str | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def unattended(self) -> bool:
+        return self.mode is not None and self.mode != "menu"
+
+    def over(self, other: Orders) -> Orders:
+        """These orders, completed by ``other`` where they say nothing."""
+        merged = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in merged.items():
+            if value is None:
+                merged[name] = getattr(other, name)
+        merged["sources"] = self.sources + other.sources
+        return Orders(**merged)
+
+
+# --- the answer file ---------------------------------------------------------------------------------------
+
+_FILE_KEYS: dict[str, type] = {
+    "mode": str,
+    "yes": bool,
+    "language": str,
+    "after": str,
+    "windows": str,
+    "system_volume": str,
+}
+_ALLOWED = {"mode": MODES, "after": AFTER, "language": LANGUAGES}
+
+
+def parse_answer(data: bytes, source: str) -> Orders:
+    """Raises OrdersError for anything that is not in the schema."""
+    try:
+        # Windows' editor may have put a byte order mark in front
+        document = tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as e:
+        raise OrdersError(source, "not UTF-8 text") from e
+    except tomllib.TOMLDecodeError as e:
+        raise OrdersError(source, f"not valid TOML: {e}") from e
+    unknown = sorted(set(document) - {"run"})
+    if unknown:
+        raise OrdersError(source, f"unknown: {', '.join(unknown)} (known: [run])")
+    run = document.get("run")
+    if not isinstance(run, dict):
+        raise OrdersError(source, "the table [run] is missing")
+    return _checked(run, source)
+
+
+def _checked(values: dict[str, Any], source: str) -> Orders:
+    for key, value in values.items():
+        kind = _FILE_KEYS.get(key)
+        if kind is None:
+            raise OrdersError(source, f"unknown key '{key}' (known: {', '.join(_FILE_KEYS)})")
+        if not isinstance(value, kind):
+            wanted = "true or false" if kind is bool else "a text in quotes"
+            raise OrdersError(source, f"'{key}' must be {wanted}")
+        allowed = _ALLOWED.get(key)
+        if allowed is not None and value not in allowed:
+            raise OrdersError(source, f"'{key}' must be one of {', '.join(allowed)}, not '{value}'")
+        if value == "":
+            raise OrdersError(source, f"'{key}' is empty")
+    return Orders(**values, sources=(source,))
+
+
+# --- the kernel command line -------------------------------------------------------------------------------
+
+_WORDS = {"run": "mode", "yes": "yes", "lang": "language", "after": "after", "windows": "windows"}
+_WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff"}
+_BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
+IGNORED = frozenset({"debug"})
+"""Words of ours on the command line that are meant for the start-up script."""
+
+
+def split_command_line(text: str) -> list[str]:
+    """The words of /proc/cmdline. Double quotes keep spaces together, as the kernel does it."""
+    words, word, quoted = [], "", False
+    for c in text:
+        if c == '"':
+            quoted = not quoted
+        elif c.isspace() and not quoted:
+            words.append(word)
+            word = ""
+        else:
+            word += c
+    return [w for w in [*words, word] if w]
+
+
+def parse_command_line(text: str, source: str = "kernel command line") -> Orders:
+    """Raises OrdersError for a ``rehost.`` word that is not known or has no usable value."""
+    values: dict[str, Any] = {}
+    for word in split_command_line(text):
+        name, equals, value = word.partition("=")
+        if not name.startswith("rehost."):
+            continue
+        name = name.removeprefix("rehost.")
+        if name in IGNORED:
+            continue
+        key = _WORDS.get(name)
+        if key is None:
+            raise OrdersError(source, f"unknown word 'rehost.{name}'")
+        if key in ("yes", "poweroff"):
+            if (value.lower() if equals else "1") not in _BOOLEANS:
+                raise OrdersError(source, f"'rehost.{name}' must be 1 or 0, not '{value}'")
+            flag = _BOOLEANS[value.lower() if equals else "1"]
+            if key == "yes":
+                values[key] = flag
+            elif flag:
+                if values.get("after", "poweroff") != "poweroff":
+                    raise OrdersError(source, "rehost.poweroff and rehost.after contradict each other")
+                values["after"] = "poweroff"
+            continue
+        if key in values and values[key] != value:
+            raise OrdersError(source, f"'rehost.{name}' contradicts another word")
+        values[key] = value
+    if not values:
+        return Orders()
+    return _checked(values, source)
+
+
+def command_line_orders(path: Path = Path("/proc/cmdline")) -> Orders:
+    """Empty orders where there is no such file (not Linux)."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return Orders()
+    return parse_command_line(text)
+
+
+# --- looking for the file ----------------------------------------------------------------------------------
+
+
+def volumes_of(disk: DiskHandle) -> Iterator[ByteSource]:
+    """Every partition of a disk, or the whole of it where it has no table."""
+    sector = disk.info.sector_size
+    table = read_table(disk, sector)
+    extents: list[tuple[int, int]] = []  # first sector, number of sectors
+    if table.gpt is not None:
+        extents = [(e.first_lba, e.last_lba - e.first_lba + 1) for e in table.gpt.entries]
+    elif table.mbr is not None:
+        extents = [(p.first_lba, p.sectors) for p in table.mbr.partitions]
+    for first, count in extents or [(0, disk.size // sector)]:
+        yield SliceSource(disk, first * sector, count * sector)
+
+
+def open_labelled(source: ByteSource, label: str = LABEL) -> FileSystemReader | None:
+    """The file system on ``source`` if it is one that we read and has this label. Never raises FormatError."""
+    with contextlib.suppress(FormatError):
+        kind = identify(source).kind
+        reader: FileSystemReader
+        if kind.startswith("fat"):
+            reader = FatVolume(source)
+        elif kind == "ntfs":
+            reader = NtfsVolume(source)
+        else:
+            return None
+        if reader.label.upper() == label:
+            return reader
+    return None
+
+
+def answer_orders(system: System) -> Orders:
+    """The orders in the answer file, or empty ones. Raises OrdersError also where two files differ."""
+    found: dict[bytes, str] = {}
+    for disk in system.disks():
+        try:
+            with contextlib.suppress(OSError):  # a drive without medium, a failing disk: no orders from there
+                for number, source in enumerate(volumes_of(disk), 1):
+                    data = _answer_on(source)
+                    if data is not None:
+                        found.setdefault(data, f"rehost.toml ({disk.info.path}, volume {number})")
+        finally:
+            disk.close()
+    if len(found) > 1:
+        raise OrdersError(", ".join(found.values()), "the answer files differ")
+    for content, where in found.items():
+        return parse_answer(content, where)
+    return Orders()
+
+
+def _answer_on(source: ByteSource) -> bytes | None:
+    reader = open_labelled(source)
+    if reader is None:
+        return None
+    try:
+        return read_file(reader, FILE, _LIMIT) if reader.stat(FILE) else None
+    except (FormatError, IsADirectoryError, FileNotFoundError, NotADirectoryError) as e:
+        raise OrdersError("rehost.toml", f"cannot be read: {e}") from e

@@ -1,0 +1,189 @@
+"""A line-oriented console: works on a VGA text console, a serial line and a pipe, and trusts none of them.
+
+No cursor movement, no colours, no single-key mode: the kernel's line editing does what is needed, and noise on a
+serial line does nothing before somebody presses Enter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TextIO
+
+from rehost_payload.ui.texts import ascii_fold, clean
+
+MAX_LINE = 200
+_BUFFER = 4096
+_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]?|O.?|.?)", re.DOTALL)
+
+
+class HungUp(Exception):
+    """The terminal is gone (EIO), or is no terminal and has nothing more to say."""
+
+
+def clean_line(raw: bytes) -> str:
+    """What somebody meant to type: without escape sequences, control characters and line noise."""
+    text = _ESCAPE.sub("", raw[:_BUFFER].decode("utf-8", "ignore"))
+    out: list[str] = []
+    for c in text:
+        if c in "\b\x7f":
+            del out[-1:]
+        elif c.isprintable():
+            out.append(c)
+        elif c == "\t":
+            out.append(" ")
+    return "".join(out).strip()[:MAX_LINE]
+
+
+def speaks_utf8(fd: int, stream_encoding: str | None, system: Path = Path("/sys")) -> bool:
+    """Whether ä may be sent to this console. In doubt, on a serial line, it may not."""
+    if os.environ.get("REHOST_ASCII"):
+        return False
+    if (stream_encoding or "").lower().replace("-", "") != "utf8":
+        return False
+    try:
+        name = os.ttyname(fd)
+    except (OSError, AttributeError):
+        return True  # a file or a pipe
+    if name == "/dev/console":
+        try:
+            name = "/dev/" + (system / "class/tty/console/active").read_text().split()[-1]
+        except (OSError, IndexError):
+            return False
+    if re.fullmatch(r"/dev/tty\d+", name):
+        try:
+            return (system / "module/vt/parameters/default_utf8").read_text().strip() in ("1", "Y")
+        except OSError:
+            return False
+    return name.startswith("/dev/pts/")
+
+
+class Console:
+    """Reads lines from ``fd`` and writes text to ``out``."""
+
+    def __init__(
+        self,
+        fd: int | None = None,
+        out: TextIO | None = None,
+        *,
+        utf8: bool | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.fd = sys.stdin.fileno() if fd is None else fd
+        self._out = sys.stdout if out is None else out
+        if utf8 is None:
+            utf8 = speaks_utf8(self.fd, getattr(self._out, "encoding", None))
+        self.utf8 = utf8
+        self._size = size
+        self._pending = b""
+        self._overflow = False
+
+    @property
+    def is_terminal(self) -> bool:
+        return os.isatty(self.fd)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(columns, rows); a serial line says 0 x 0 and is taken for 80 x 24."""
+        if self._size is not None:
+            return self._size
+        try:
+            found = os.get_terminal_size(self.fd)
+        except OSError:
+            return 80, 24
+        return (found.columns or 80, found.lines or 24)
+
+    @property
+    def width(self) -> int:
+        """Columns for text: the last one is left free, since some terminals wrap when it is written."""
+        return max(40, min(self.size[0], 100) - 1)
+
+    # --- output --------------------------------------------------------------------------------------------
+
+    def write(self, text: str) -> None:
+        """Errors of a dead terminal are ignored: the work goes on without it."""
+        text = clean(text)
+        if not self.utf8:
+            text = ascii_fold(text)
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except (OSError, ValueError, UnicodeError):
+            pass
+
+    def say(self, text: str = "") -> None:
+        self.write(text + "\n")
+
+    def say_all(self, lines: Iterable[str]) -> None:
+        self.write("".join(line + "\n" for line in lines))
+
+    def page(self, lines: Iterable[str], more: str) -> None:
+        """A screenful at a time: a VGA console cannot be scrolled back. ``more`` is the prompt in between."""
+        waiting = list(lines)
+        rows = max(5, self.size[1] - 2)
+        while self.is_terminal and len(waiting) > rows:
+            self.say_all(waiting[:rows])
+            waiting = waiting[rows:]
+            if self.ask(more).lower() == "q":
+                return
+        self.say_all(waiting)
+
+    # --- input ---------------------------------------------------------------------------------------------
+
+    def ask(self, prompt: str) -> str:
+        """One line; an end of input (Ctrl-D) counts as an empty one. Raises HungUp, KeyboardInterrupt."""
+        self.write(prompt)
+        try:
+            return self.read_line()
+        except EOFError:
+            self.say()
+            return ""
+
+    def read_line(self, tick: Callable[[], None] | None = None, every: float = 0.5) -> str:
+        """The next line, cleaned. ``tick`` is called every ``every`` seconds while nothing comes.
+
+        Raises EOFError for Ctrl-D on a terminal, HungUp where no line will ever come.
+        """
+        while True:
+            line = self._take()
+            if line is not None:
+                return clean_line(line)
+            if tick is not None and not self._ready(every):
+                tick()
+                continue
+            try:
+                data = os.read(self.fd, 1024)
+            except OSError as e:
+                raise HungUp(str(e)) from e
+            if not data:
+                if self.is_terminal:
+                    self._pending = b""
+                    raise EOFError
+                if self._pending:  # the last line of a file, without its newline
+                    self._pending += b"\n"
+                    continue
+                raise HungUp("end of input")
+            self._pending += data
+            if len(self._pending) > _BUFFER and not re.search(rb"[\r\n]", self._pending):
+                self._pending, self._overflow = b"", True
+
+    def _take(self) -> bytes | None:
+        """A whole line from what was read; the rest of an oversized one is thrown away."""
+        while match := re.search(rb"\r\n|\r|\n", self._pending):
+            line, self._pending = self._pending[: match.start()], self._pending[match.end() :]
+            if self._overflow:
+                self._overflow = False
+                continue
+            return line
+        return None
+
+    def _ready(self, seconds: float) -> bool:
+        import select
+
+        try:
+            return bool(select.select([self.fd], [], [], seconds)[0])
+        except OSError as e:
+            raise HungUp(str(e)) from e

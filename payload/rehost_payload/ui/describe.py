@@ -1,0 +1,169 @@
+"""Names for people: what "disk0p1" is, how big, and which element of a boot store "21000001" means.
+
+The identifier stays in front, because it is what --windows and --system-volume take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from rehost_payload.repair.model import DiskRef, VolumeRef
+from rehost_payload.survey.model import Disk, FirmwareMode, Partition, Survey, Volume, WindowsInstallation
+from rehost_payload.ui.texts import Texts
+
+BOOTMGR = "{bootmgr}"
+
+# the elements that are met in practice, named as bcdedit names them
+ELEMENTS = {
+    "11000001": "device",
+    "12000002": "path",
+    "12000004": "description",
+    "14000008": "recoverysequence",
+    "21000001": "osdevice",
+    "21000026": "associatedosdevice",
+    "22000002": "systemroot",
+    "23000003": "default",
+    "24000001": "displayorder",
+    "31000003": "ramdisksdidevice",
+    "32000004": "ramdisksdipath",
+    "11000043": "bsdlogdevice",
+}
+OBJECTS = {
+    "9dea862c-5cdd-4e70-acc1-f32b344d4795": BOOTMGR,
+    "b2721d73-1db4-4c62-bf78-c548a880142d": "{memdiag}",
+    "a5a30fa2-3d06-4e9f-b5f4-a01df9d1fcba": "{fwbootmgr}",
+    "ae5534e0-a924-466c-b836-758539a3ee3a": "{ramdiskoptions}",
+}
+_ELEMENT = re.compile(r"(?:0x)?([0-9a-fA-F]{8})(?: \((\w+)\))?")
+_IDENTIFIER_PARAMS = ("volume", "disk", "partition", "windows", "used", "disks", "candidates")
+
+
+def size(count: int | None) -> str:
+    """1536 -> "1.5 KiB"."""
+    if count is None or count < 0:
+        return "?"
+    value, units = float(count), ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    if value < 1024:
+        return f"{count} B"
+    unit = ""
+    while value >= 1024 and units:
+        value /= 1024
+        unit = units.pop(0)
+        if round(value, 1) < 1024:
+            break
+    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+
+
+def element(name: str) -> str:
+    """ "0x21000001" or "21000001 (osdevice)" -> "osdevice"; what has no name stays as it is."""
+    match = _ELEMENT.fullmatch(name)
+    return name if match is None else match[2] or ELEMENTS.get(match[1].lower(), match[1].lower())
+
+
+def system_name(windows: WindowsInstallation) -> str:
+    return windows.product_name or "Windows"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names from one survey (or from none: then identifiers stay as they are)."""
+
+    survey: Survey | None
+    texts: Texts
+
+    @cached_property
+    def _disks(self) -> dict[str, Disk]:
+        return {d.id: d for d in self.survey.disks} if self.survey else {}
+
+    @cached_property
+    def _partitions(self) -> dict[str, Partition]:
+        return {p.id: p for d in self._disks.values() for p in d.table.partitions}
+
+    @cached_property
+    def _volumes(self) -> dict[str, Volume]:
+        return {v.id: v for v in self.survey.volumes} if self.survey else {}
+
+    @cached_property
+    def _windows(self) -> dict[str, WindowsInstallation]:
+        return {w.id: w for w in self.survey.windows} if self.survey else {}
+
+    def disk(self, disk: Disk) -> str:
+        return f"{disk.id} ({', '.join(x for x in (disk.model, size(disk.size), disk.path) if x)})"
+
+    def volume(self, volume: Volume) -> str:
+        partition = self._partitions.get(volume.partition or "")
+        label = f"'{volume.label}'" if volume.label else ""
+        kind = partition.type_name if partition else ""
+        details = ", ".join(x for x in (kind, volume.file_system.value, label, size(volume.size)) if x)
+        return f"{volume.id} ({details})"
+
+    def windows(self, windows: WindowsInstallation) -> str:
+        build = self.texts("survey.build", build=windows.build) if windows.build else ""
+        details = ", ".join(x for x in (system_name(windows), build, windows.computer_name) if x)
+        return f"{windows.id} ({details})"
+
+    def identifier(self, value: str) -> str:
+        """The name for an identifier of the survey; anything else comes back as it is."""
+        if value in self._windows:
+            return self.windows(self._windows[value])
+        if value in self._volumes:
+            return self.volume(self._volumes[value])
+        if value in self._disks:
+            return self.disk(self._disks[value])
+        if value in self._partitions:
+            p = self._partitions[value]
+            return f"{p.id} ({', '.join(x for x in (p.type_name, size(p.size)) if x)})"
+        return value
+
+    def volume_ref(self, ref: VolumeRef) -> str:
+        for v in self._volumes.values():
+            if v.offset == ref.offset and self._disks[v.disk].path == ref.disk:
+                return self.volume(v)
+        details = ", ".join(x for x in (ref.file_system, ref.label and f"'{ref.label}'", size(ref.size)) if x)
+        return f"{ref.disk} @ {ref.offset} ({details})"
+
+    def disk_ref(self, ref: DiskRef) -> str:
+        found = next((d for d in self._disks.values() if d.path == ref.path), None)
+        return self.disk(found) if found else f"{ref.path} ({size(ref.size)})"
+
+    def object(self, guid: str) -> str:
+        """What an operator knows an entry of a boot store by."""
+        guid = guid.strip("{}").lower()
+        if guid in OBJECTS:
+            return self.entry(OBJECTS[guid])
+        for store in self.survey.boot_stores if self.survey else ():
+            for obj in store.objects:
+                if obj.guid == guid:
+                    for e in obj.elements:
+                        if e.type == 0x12000004:
+                            name = bytes.fromhex(e.raw).decode("utf-16-le", "replace").rstrip("\0")
+                            return f"{name} {{{guid}}}"
+        return f"{{{guid}}}"
+
+    def entry(self, name: str) -> str:
+        return self.texts("show.bootmgr") if name == BOOTMGR else name
+
+    def reason(self, code: str) -> str:
+        return self.texts(f"state.{code}") if self.texts.has(f"state.{code}") else code
+
+    def params(self, params: Mapping[str, str]) -> dict[str, str]:
+        """A finding's parameters as an operator can read them."""
+        out = {}
+        for name, value in params.items():
+            if name in _IDENTIFIER_PARAMS:
+                value = ", ".join(self.identifier(v.strip()) for v in value.split(","))
+            elif name == "element":
+                value = element(value)
+            elif name == "entry":
+                value = self.entry(value)
+            elif name == "reason":
+                value = self.reason(value)
+            elif name in ("free", "needed") and value.isdecimal():
+                value = size(int(value))
+            elif name in ("firmware", "needed") and value in tuple(FirmwareMode):
+                value = self.texts(f"survey.firmware-{value}")
+            out[name] = value
+        return out

@@ -1,0 +1,68 @@
+"""Every identifier that diagnose, verify, apply and survey may hand to the operator, with its parameters.
+
+The texts (texts/*.toml) must have an entry for each; tests compare this list, the texts and repair's source.
+"""
+
+from __future__ import annotations
+
+
+def _params(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+FINDINGS: dict[str, frozenset[str]] = {
+    "boot.store-missing": _params("path volume"),
+    "boot.store-empty": _params("path volume"),
+    "boot.store-damaged": _params("path volume detail"),
+    "boot.store-dirty": _params("path volume"),
+    "boot.device-stale": _params("entry element old"),
+    "boot.disk-guid-stale": _params("entry element"),
+    "boot.device-missing": _params("entry element"),
+    "boot.device-unresolvable": _params("entry element old"),
+    "boot.path-firmware-mismatch": _params("entry path wanted"),
+    "boot.path-missing": _params("entry path"),
+    "boot.default-dangling": _params("default"),
+    "boot.no-osloader": _params("path"),
+    "boot.files-missing": _params("volume files"),
+    "boot.file-damaged": _params("path detail"),
+    "boot.fallback-loader-missing": _params("volume"),
+    "boot.winre-unavailable": _params("entry path"),
+    "boot.recovery-store-missing": _params("volume"),
+    "firmware.entry-missing": _params("volume"),
+    "firmware.mode-mismatch": _params("firmware needed disk"),
+    "firmware.variables-readonly": _params(""),
+    "esp.missing": _params("disk"),
+    "esp.several": _params("count used"),
+    "esp.full": _params("volume free needed"),
+    "bios.no-active-partition": _params("disk partition"),
+    "bios.several-active": _params("disk"),
+    "bios.bootmgr-missing": _params("volume"),
+    "bios.boot-code-missing": _params("disk"),
+    "bios.hidden-sectors-wrong": _params("volume found expected"),
+    "disk.duplicate-signature": _params("disks signature"),
+    "disk.duplicate-guid": _params("disks guid"),
+    "disk.gpt-primary-damaged": _params("disk"),
+    "disk.gpt-backup-damaged": _params("disk"),
+    "disk.read-only": _params("disk"),
+    "volume.hibernated": _params("volume"),
+    "volume.bitlocker": _params("volume"),
+    "volume.dirty": _params("volume"),
+    "volume.unreadable": _params("volume reason"),
+    "windows.none": _params(""),
+    "windows.several": _params("count candidates"),
+    "windows.ambiguous": _params("entry candidates"),
+    "windows.hive-damaged": _params("windows hive"),
+    "windows.files-missing": _params("windows files"),
+}
+
+CHECKS: frozenset[str] = _params(
+    "verify.firmware-entry verify.boot-file verify.active-partition verify.boot-code verify.store-readable "
+    "verify.default-entry verify.device verify.loader verify.osdevice verify.system-hive verify.winre "
+    "verify.fallback-store verify.storage-driver"
+)
+
+# ApplyError's codes, then those that only this package uses
+ERRORS: frozenset[str] = _params(
+    "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
+    "conflict mount busy internal other"
+)

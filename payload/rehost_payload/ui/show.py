@@ -1,0 +1,341 @@
+"""Survey, diagnosis, plan and result as lines of plain text, for the menu, the command line and unattended runs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rehost_payload.formats.hive import SetValue
+from rehost_payload.repair.model import (
+    Action,
+    Change,
+    CopyFile,
+    CreateStore,
+    Diagnosis,
+    EditStore,
+    Finding,
+    PatchBytes,
+    Plan,
+    RebuildGpt,
+    RunResult,
+    Severity,
+    Verification,
+)
+from rehost_payload.survey.model import Disk, Survey, Volume
+from rehost_payload.ui import describe
+from rehost_payload.ui.describe import Names
+from rehost_payload.ui.run import EXIT
+from rehost_payload.ui.texts import Texts
+
+_ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
+# evidence of one group of findings on the screen; the report has all of it
+_EVIDENCE = 8
+
+
+@dataclass(frozen=True)
+class Page:
+    """Lays text out in ``width`` columns. Nothing here writes anything."""
+
+    names: Names
+    width: int = 79
+
+    @property
+    def t(self) -> Texts:
+        return self.names.texts
+
+    def wrap(self, text: str, indent: int = 0, hanging: int = 0) -> list[str]:
+        return textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + hanging),
+            break_on_hyphens=False,
+        ) or [""]
+
+    def heading(self, text: str) -> list[str]:
+        return ["", text, "-" * min(len(text), self.width)]
+
+    def labelled(self, label: str, text: str, indent: int = 2) -> list[str]:
+        return self.wrap(f"{label} {text}", indent, 2)
+
+    # --- diagnosis -----------------------------------------------------------------------------------------
+
+    def diagnosis(self, diagnosis: Diagnosis) -> list[str]:
+        if not diagnosis.findings:
+            return [*self.heading(self.t("show.findings")), *self.wrap(self.t("show.no-findings"))]
+        out = self.heading(self.t("show.findings"))
+        for group in grouped(diagnosis.findings):
+            out += self._group(group)
+        return out
+
+    def _group(self, group: list[Finding]) -> Iterator[str]:
+        """Findings of one kind: each with its title, the explanation and the remedy once."""
+        first = group[0]
+        yield ""
+        for f in group:
+            yield from self.wrap(f"{self.t(f'severity.{f.severity.value}')}  {title(f, self.names)}", 0, 4)
+        yield from self.labelled(self.t("show.cause"), part(first, "explain", self.names) or "")
+        evidence = [line for f in group for line in f.evidence]
+        for line in evidence[:_EVIDENCE]:
+            yield from self.labelled(self.t("show.evidence"), line)
+        if len(evidence) > _EVIDENCE:
+            yield from self.wrap(self.t("show.more", count=len(evidence) - _EVIDENCE), 4)
+        label, text = remedy(first, self.names)
+        yield from self.labelled(label, text)
+
+    # --- plan ----------------------------------------------------------------------------------------------
+
+    def plan(self, plan: Plan) -> list[str]:
+        out = self.heading(self.t("show.plan"))
+        if not plan.actions:
+            return [*out, *self.wrap(self.t("show.plan-empty"))]
+        for number, action in enumerate(plan.actions, 1):
+            out += self.wrap(f"{number}. {action_text(action, self.names)}", 0, 3)
+            for detail in action_details(action, self.names):
+                out += self.wrap(f"- {detail}", 3, 2)
+        return [*out, *self.wrap(self.t("show.originals-first"))]
+
+    # --- result --------------------------------------------------------------------------------------------
+
+    def changes(self, changes: Iterable[Change]) -> list[str]:
+        out = self.heading(self.t("show.changes"))
+        lines = [line for c in changes for line in self.wrap(change_text(c, self.t), 0, 4)]
+        return [*out, *(lines or self.wrap(self.t("show.no-changes")))]
+
+    def verification(self, verification: Verification) -> list[str]:
+        out = self.heading(self.t("show.verification"))
+        for check in verification.checks:
+            name = self.t.part("check", check.id, "title") or check.id
+            out += self.wrap(f"{check.verdict.value:<8}{name}: {check.reason}", 0, 8)
+        return [*out, *self.wrap(f"{verification.verdict.value:<8}{self.t('show.overall')}", 0, 8)]
+
+    def result(self, result: RunResult) -> list[str]:
+        """Everything after the consent: changes, verification, what is left, what to do."""
+        out: list[str] = []
+        if result.changes:
+            out += self.changes(result.changes)
+        if result.verification is not None:
+            out += self.verification(result.verification)
+        if result.diagnosis_after is not None and result.diagnosis_after.findings:
+            out += self.diagnosis(result.diagnosis_after)
+        return out + self.outcome(result)
+
+    def outcome(self, result: RunResult) -> list[str]:
+        word = result.word.value
+        out = self.heading(f"{self.t('show.result')}: {word} ({EXIT[result.word]})")
+        if result.error:
+            out += self.error(result.error)
+        out += self.wrap(self.t.part("result", word, "title") or word)
+        if result.journal:
+            out += self.wrap(self.t("show.originals", where=result.journal))
+        return out + self.wrap(f"{self.t('show.next')}: {self.t.part('result', word, 'next') or ''}")
+
+    def error(self, error: str) -> list[str]:
+        code, detail = split_error(error)
+        out = self.wrap(f"{self.t('show.error')}: {self.t(f'error.{code}')}")
+        return out + (self.wrap(detail, 2) if detail else [])
+
+    # --- survey --------------------------------------------------------------------------------------------
+
+    def survey(self, survey: Survey) -> list[str]:
+        out = self.heading(self.t("survey.firmware"))
+        out += self.wrap(firmware_text(survey, self.t))
+        if survey.controllers:
+            out += self.heading(self.t("survey.controllers"))
+            for c in survey.controllers:
+                driver = c.driver or self.t("survey.no-driver")
+                ids = f"{c.vendor}:{c.device} ({c.subsystem_vendor}:{c.subsystem_device})"
+                out += self.wrap(f"{c.address}  {ids}  class {c.class_code}  {driver}", 0, 4)
+        out += self.heading(self.t("survey.disks"))
+        if not survey.disks:
+            out += self.wrap(self.t("survey.no-disks"))
+        for disk in survey.disks:
+            out += self._disk(survey, disk)
+        out += self.heading(self.t("survey.windows"))
+        if not survey.windows:
+            out += self.wrap(self.t("survey.no-windows"))
+        for w in survey.windows:
+            more = [w.edition, w.display_version, w.architecture or ""]
+            more += [self.t("survey.hyperv")] if w.hyperv_host else []
+            out += self.wrap(" ".join([self.names.windows(w), *filter(None, more)]), 0, 4)
+        if survey.boot_stores:
+            out += self.heading(self.t("survey.stores"))
+            for s in survey.boot_stores:
+                count = self.t("survey.entries", count=len(s.objects))
+                detail = f", {s.detail}" if s.detail else ""
+                out += self.wrap(f"{s.id}: {self.t(f'store.{s.state.value}')}, {count}{detail}", 0, 4)
+        if survey.problems:
+            out += self.heading(self.t("survey.problems"))
+            for p in survey.problems:
+                out += self.wrap(f"{p.where}: {p.code}: {p.detail}", 0, 4)
+        return out
+
+    def _disk(self, survey: Survey, disk: Disk) -> Iterator[str]:
+        table = disk.table.style.value
+        style = self.t("survey.table-none") if table == "none" else table.upper()
+        facts = [self.names.disk(disk), style, disk.transport]
+        facts += [self.t("survey.read-only")] if disk.read_only else []
+        facts += [self.t("survey.boot-medium")] if disk.boot_medium else []
+        yield from self.wrap("  ".join(x for x in facts if x), 0, 4)
+        active = {p.id for p in disk.table.partitions if p.active}
+        for v in survey.volumes:
+            if v.disk == disk.id:
+                more = [self.t("survey.active")] if v.partition in active else []
+                yield from self.wrap("  ".join([self.names.volume(v), *more, *volume_state(v, self.t)]), 2, 4)
+        for line in disk.table.problems:
+            yield from self.wrap(line, 4)
+
+
+# --- pieces that the report uses as well -------------------------------------------------------------------
+
+
+def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """The worst first; findings that share kind, weight and remedy together."""
+    groups: dict[tuple[int, str, bool], list[Finding]] = {}
+    for f in findings:
+        groups.setdefault((_ORDER.index(f.severity), f.id, f.repairable), []).append(f)
+    return [groups[key] for key in sorted(groups, key=lambda k: k[0])]
+
+
+def part(finding: Finding, name: str, names: Names) -> str | None:
+    return names.texts.part("finding", finding.id, name, names.params(finding.params))
+
+
+def title(finding: Finding, names: Names) -> str:
+    return part(finding, "title", names) or finding.id
+
+
+def remedy(finding: Finding, names: Names) -> tuple[str, str]:
+    """(label, text): what Rehost does about it, or what the administrator can do."""
+    if finding.repairable and (text := part(finding, "repair", names)):
+        return names.texts("show.remedy"), text
+    return names.texts("show.manual"), part(finding, "manual", names) or ""
+
+
+def action_text(action: Action, names: Names) -> str:
+    t = names.texts
+    match action:
+        case EditStore():
+            objects = {e.key[1] for e in action.edits if len(e.key) > 1}
+            entries = (
+                t("show.entries-one") if len(objects) == 1 else t("show.entries-many", count=len(objects))
+            )
+            volume = names.volume_ref(action.volume)
+            return t(
+                "action.edit-store",
+                path=action.path,
+                volume=volume,
+                count=len(action.edits),
+                entries=entries,
+            )
+        case CreateStore():
+            key = "action.create-store" if action.before_sha256 is None else "action.replace-store"
+            return t(key, path=action.path, volume=names.volume_ref(action.volume))
+        case CopyFile():
+            return t(
+                "action.copy-file",
+                source=action.source_path,
+                size=describe.size(action.size),
+                path=action.path,
+                volume=names.volume_ref(action.volume),
+            )
+        case PatchBytes():
+            return t(
+                "action.patch-bytes",
+                size=describe.size(len(action.after) // 2),
+                offset=action.offset,
+                disk=names.disk_ref(action.disk),
+                what=_patch(action.what, t),
+            )
+        case RebuildGpt():
+            return t(
+                "action.rebuild-gpt", disk=names.disk_ref(action.disk), what=_patch(f"gpt-{action.copy}", t)
+            )
+        case _:
+            return t(
+                "action.delete-variable" if action.after is None else "action.set-variable", name=action.name
+            )
+
+
+def _patch(what: str, t: Texts) -> str:
+    return t(f"patch.{what}") if t.has(f"patch.{what}") else what
+
+
+def action_details(action: Action, names: Names) -> Iterator[str]:
+    """The single values of a store that change, in words."""
+    if isinstance(action, EditStore | CreateStore):
+        if isinstance(action, EditStore) and action.replay:
+            yield names.texts("action.replay")
+        if isinstance(action, EditStore):
+            yield from dict.fromkeys(_edit(edit.key, names) for edit in action.edits)
+        else:
+            objects = dict.fromkeys(
+                e.key[1] for e in action.edits if len(e.key) > 1 and e.key[0] == "Objects"
+            )
+            created = _descriptions(action)
+            yield from (created.get(o, names.object(o)) for o in objects)
+        if action.remove_logs:
+            yield names.texts("action.remove-logs", files=", ".join(action.remove_logs))
+
+
+def _edit(key: tuple[str, ...], names: Names) -> str:
+    """("Objects", "{...}", "Elements", "21000001") -> "Windows Server {...}: osdevice"."""
+    if len(key) >= 2 and key[0] == "Objects":
+        name = names.object(key[1])
+        return f"{name}: {describe.element(key[3])}" if len(key) >= 4 else name
+    return "\\".join(key)
+
+
+def _descriptions(action: CreateStore) -> dict[str, str]:
+    """What the entries of a new store will be called."""
+    out = {}
+    for e in action.edits:
+        if isinstance(e, SetValue) and len(e.key) == 4 and e.key[3] == "12000004" and e.name == "Element":
+            out[e.key[1]] = f"{e.data.decode('utf-16-le', 'replace').rstrip(chr(0))} {e.key[1]}"
+    return out
+
+
+def change_text(change: Change, t: Texts) -> str:
+    kind = t(f"change.{change.kind}") if t.has(f"change.{change.kind}") else change.kind
+    return f"{kind} {change.where}: {state_text(change.before, t)} -> {after_text(change.after, t)}"
+
+
+def state_text(state: str, t: Texts) -> str:
+    """A hash short enough to read, or the word for "absent" and "present"."""
+    if state in ("absent", "present"):
+        return t(f"change.{state}")
+    return state if len(state) <= 20 else f"{state[:16]}..."
+
+
+def after_text(state: str, t: Texts) -> str:
+    return t("change.removed") if state == "absent" else state_text(state, t)
+
+
+def split_error(error: str) -> tuple[str, str]:
+    """ "no-space: 3 bytes free" -> ("no-space", "3 bytes free"); what has no known code is "other"."""
+    from rehost_payload.ui.registry import ERRORS
+
+    code, _, detail = error.partition(":")
+    return (code.strip(), detail.strip()) if code.strip() in ERRORS else ("other", error)
+
+
+def firmware_text(survey: Survey, t: Texts) -> str:
+    mode = t(f"survey.firmware-{survey.firmware.mode.value}")
+    if survey.firmware.secure_boot is None:
+        return mode
+    return (
+        f"{mode}, {t('survey.secure-boot-on' if survey.firmware.secure_boot else 'survey.secure-boot-off')}"
+    )
+
+
+def volume_state(volume: Volume, t: Texts) -> list[str]:
+    """What is special about a volume: free space, and every reason not to read or write it."""
+    out = [t("survey.free", size=describe.size(volume.free))] if volume.free is not None else []
+    codes = [volume.unreadable, volume.unwritable]
+    codes += ["hibernated"] if volume.hibernated else []
+    codes += ["dirty"] if volume.dirty else []
+    codes += ["journal-unclean"] if volume.journal_unclean else []
+    for code in dict.fromkeys(c for c in codes if c):
+        out.append(t(f"state.{code}") if t.has(f"state.{code}") else code)
+    return out

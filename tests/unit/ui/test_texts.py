@@ -1,0 +1,195 @@
+"""English and German say the same things, and there is a text for everything that the repair core can say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rehost_payload
+from hypothesis import given
+from hypothesis import strategies as st
+from rehost_payload.repair.model import ResultWord, Severity, Verdict
+from rehost_payload.survey.model import StoreState
+from rehost_payload.ui.registry import CHECKS, ERRORS, FINDINGS
+from rehost_payload.ui.texts import LANGUAGES, Texts, ascii_fold, clean, language_of
+
+PAYLOAD = Path(rehost_payload.__file__).parent
+UMLAUTS = set("äöüßÄÖÜ")
+
+
+def flat(language: str) -> dict[str, str]:
+    data = tomllib.loads((PAYLOAD / "ui" / "texts" / f"{language}.toml").read_text(encoding="utf-8"))
+
+    def walk(prefix: str, node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(f"{prefix}/{key}", value)
+            else:
+                yield f"{prefix}/{key}", value
+
+    return dict(walk("", data))
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_both_languages_have_the_same_keys() -> None:
+    assert flat("en").keys() == flat("de").keys()
+
+
+def test_both_languages_have_the_same_placeholders() -> None:
+    en, de = flat("en"), flat("de")
+    assert {k: placeholders(v) for k, v in en.items()} == {k: placeholders(v) for k, v in de.items()}
+
+
+def test_no_text_is_empty_and_placeholders_are_plain_names() -> None:
+    for language in LANGUAGES:
+        for key, text in flat(language).items():
+            assert text.strip(), key
+            assert all(re.fullmatch("[a-z]+", name) for name in placeholders(text)), key
+
+
+def test_characters_are_those_that_consoles_have() -> None:
+    assert not {k for k, v in flat("en").items() if not v.isascii()}
+    assert not {k for k, v in flat("de").items() if any(not c.isascii() and c not in UMLAUTS for c in v)}
+
+
+def test_german_is_written_with_umlauts() -> None:
+    """A word like "fuer" means that somebody typed the ASCII form by hand; folding is the console's business."""
+    suspicious = re.compile(r"\b(fuer|ueber|koenn\w*|muess\w*|loesch\w*|aender\w*|pruef\w*|oeffn\w*)", re.I)
+    assert not {k for k, v in flat("de").items() if suspicious.search(v)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_finding_has_its_texts(language: str) -> None:
+    t = Texts(language)
+    for finding, params in FINDINGS.items():
+        for part in ("title", "explain", "manual"):
+            assert t.part("finding", finding, part), f"{finding}: {part}"
+        for part in ("title", "explain", "repair", "manual"):
+            text = flat(language).get(f"/finding/{finding}/{part}", "")
+            assert placeholders(text) <= params, f"{finding}: {part}"
+    listed = {k.split("/")[2] for k in flat(language) if k.startswith("/finding/")}
+    assert listed == set(FINDINGS)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_check_error_word_and_state_has_its_texts(language: str) -> None:
+    t = Texts(language)
+    for check in CHECKS:
+        assert t.part("check", check, "title"), check
+        assert t.part("check", check, "explain"), check
+    for error in ERRORS | {"rolled-back", "not-rolled-back"}:
+        assert t.has(f"error.{error}"), error
+    for word in ResultWord:
+        assert t.part("result", word.value, "title"), word
+        assert t.part("result", word.value, "next"), word
+    assert all(t.has(f"severity.{s.value}") for s in Severity)
+    assert all(t.has(f"verdict.{v.value}") for v in Verdict)
+    assert all(t.has(f"store.{s.value}") for s in StoreState)
+
+
+def constants(folder: str) -> Iterator[tuple[Path, ast.Constant]]:
+    for path in sorted((PAYLOAD / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield path, node
+
+
+FINDING_ID = re.compile(r"(boot|firmware|esp|bios|disk|volume|windows)\.[a-z][a-z-]+")
+CHECK_ID = re.compile(r"verify\.[a-z][a-z-]+")
+
+
+def test_every_id_in_the_repair_core_is_in_the_registry() -> None:
+    unknown = {
+        f"{path.name}:{node.lineno}: {node.value}"
+        for path, node in constants("repair")
+        if (FINDING_ID.fullmatch(node.value) and node.value not in FINDINGS)
+        or (CHECK_ID.fullmatch(node.value) and node.value not in CHECKS)
+    }
+    assert not unknown
+
+
+def test_every_apply_error_code_has_a_text() -> None:
+    unknown = set()
+    for path in sorted((PAYLOAD / "repair").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ApplyError" and node.args:
+                code = node.args[0]
+                if isinstance(code, ast.Constant) and code.value not in ERRORS:
+                    unknown.add(f"{path.name}:{node.lineno}: {code.value}")
+    assert not unknown
+
+
+def test_every_text_that_the_interface_asks_for_exists() -> None:
+    """t("menu.title") with a typing error would show "menu.titel" to the operator."""
+    missing = set()
+    for path in sorted((PAYLOAD / "ui").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                section = node.value.partition(".")[0]
+                known = (
+                    "show",
+                    "survey",
+                    "menu",
+                    "unattended",
+                    "report",
+                    "progress",
+                    "action",
+                    "change",
+                    "error",
+                )
+                if section in known and re.fullmatch(r"[a-z]+\.[a-z][a-z-]*[a-z]", node.value):
+                    if node.value in ("report.html", "report.json", "survey.json"):
+                        continue
+                    if not Texts("en").has(node.value):
+                        missing.add(f"{path.name}:{node.lineno}: {node.value}")
+    assert not missing
+
+
+def test_a_missing_parameter_or_key_is_no_exception() -> None:
+    t = Texts("en")
+    assert "?" in (t.part("finding", "boot.store-missing", "title", {}) or "")
+    assert t("menu.no-such-text") == "menu.no-such-text"
+    assert t.part("finding", "boot.no-such", "title") is None
+
+
+def test_parameters_are_not_formatted_again() -> None:
+    assert Texts("en")("menu.failed", reason="{0.__class__} {x}") == "That did not work: {0.__class__} {x}"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "environment", "language"),
+    [
+        (("de",), {}, "de"),
+        ((None, "de-DE"), {}, "de"),
+        ((), {"LANG": "de_AT.UTF-8"}, "de"),
+        ((), {"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, "en"),
+        (("fr",), {"LANG": "de_DE"}, "de"),
+        (("den",), {}, "en"),
+        ((), {}, "en"),
+    ],
+)
+def test_language(wishes: tuple[str | None, ...], environment: dict[str, str], language: str) -> None:
+    assert language_of(*wishes, environment=environment) == language
+
+
+def test_folding() -> None:
+    assert ascii_fold("Größe ändern: ÄÖÜ é Å") == "Groesse aendern: AeOeUe e A"
+    assert ascii_fold("日本") == "??"
+
+
+@given(st.text())
+def test_what_goes_to_a_console_cannot_control_it(text: str) -> None:
+    shown = clean(text)
+    assert all(c == "\n" or c.isprintable() or c.isspace() or ord(c) > 0x7F for c in shown)
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert ascii_fold(shown).isascii()
