@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import FormatError
-from .filesystem import FileStat, split_path
+from .filesystem import FileStat, FileSystemReader, split_path
 from .source import ByteSource
 
 _MAX_DIRECTORY = 65536 * 32
@@ -161,8 +161,8 @@ class _Entry:
         return bool(self.attributes & _DIRECTORY)
 
 
-class FatVolume:
-    """A FAT volume over a ByteSource that starts at its boot sector. Implements FileSystemReader."""
+class FatVolume(FileSystemReader):
+    """A FAT volume over a ByteSource that starts at its boot sector."""
 
     def __init__(self, source: ByteSource) -> None:
         """Raises FormatError where the boot sector cannot be used."""
@@ -170,8 +170,7 @@ class FatVolume:
         self.boot = parse_boot_sector(source.read_at(0, 512))
         self._directories: dict[int, list[_Entry]] = {}
         self._table_cache: dict[int, bytes] = {}
-        clean_bits = self._table_flags()
-        self.dirty = self.boot.dirty or not clean_bits
+        self._dirty = self.boot.dirty or not self._table_flags()
 
     @property
     def kind(self) -> str:
@@ -199,6 +198,10 @@ class FatVolume:
     @property
     def hidden_sectors(self) -> int:
         return self.boot.hidden_sectors
+
+    @property
+    def dirty(self) -> bool:
+        return self._dirty
 
     # --- the table ---
 

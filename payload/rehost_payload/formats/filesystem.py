@@ -6,11 +6,13 @@ it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from .errors import FormatError
 from .source import ByteSource
+
+READ_LIMIT = 512 << 20
 
 
 class UnreadableFile(FormatError):
@@ -34,30 +36,83 @@ class FileStat:
     reparse_tag: int = 0
 
 
-class FileSystemReader(Protocol):
+class FileSystemReader(ABC):
     """A volume opened for reading. Damaged metadata raises FormatError, from every method.
 
-    `stat` returns None where the path does not exist. `listdir` and `open` raise FileNotFoundError,
-    NotADirectoryError or IsADirectoryError. `free` is in bytes, or None where counting would take too long.
+    A path that does not exist: `stat` returns None, everything else raises FileNotFoundError,
+    NotADirectoryError or IsADirectoryError.
     """
 
     @property
-    def kind(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def serial(self) -> str: ...
-    @property
-    def cluster_size(self) -> int: ...
-    @property
-    def hidden_sectors(self) -> int | None: ...
-    @property
-    def dirty(self) -> bool: ...
+    @abstractmethod
+    def kind(self) -> str:
+        """A value of survey.model.FileSystem."""
 
+    @property
+    @abstractmethod
+    def label(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def serial(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def cluster_size(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def hidden_sectors(self) -> int:
+        """Sectors before the volume as its boot sector says it."""
+
+    @property
+    @abstractmethod
+    def dirty(self) -> bool:
+        """The volume's own mark that it was not unmounted, or should be checked."""
+
+    @abstractmethod
     def stat(self, path: str) -> FileStat | None: ...
-    def listdir(self, path: str) -> list[FileStat]: ...
+
+    @abstractmethod
+    def listdir(self, path: str) -> list[FileStat]:
+        """Sorted by name without case."""
+
+    @abstractmethod
     def open(self, path: str) -> ByteSource: ...
-    def free(self) -> int | None: ...
+
+    @abstractmethod
+    def free(self) -> int | None:
+        """Bytes; None where counting would take too long."""
+
+    def exists(self, path: str) -> bool:
+        return self.stat(path) is not None
+
+    def is_directory(self, path: str) -> bool:
+        found = self.stat(path)
+        return found is not None and found.is_directory
+
+    def size(self, path: str) -> int:
+        return self.open(path).size
+
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+        """The whole file. Raises FormatError where it has more than ``limit`` bytes or ends early."""
+        source = self.open(path)
+        if source.size > limit:
+            raise FormatError(path, f"its {source.size} bytes are more than the {limit} expected at most")
+        data = source.read_at(0, source.size)
+        if len(data) != source.size:
+            raise FormatError(path, "the file ends before its size", len(data))
+        return data
+
+    def exact_path(self, path: str) -> str | None:
+        """``path`` in the volume's own spelling, or None where it does not exist."""
+        names: list[str] = []
+        for part in split_path(path):
+            found = self.stat("\\".join([*names, part]))
+            if found is None:
+                return None
+            names.append(found.name)
+        return "\\" + "\\".join(names)
 
 
 def split_path(path: str) -> list[str]:
@@ -67,25 +122,3 @@ def split_path(path: str) -> list[str]:
 def join_path(*parts: str) -> str:
     """An absolute path with backslashes, made of parts that may hold several names each."""
     return "\\" + "\\".join(name for part in parts for name in split_path(part))
-
-
-def read_file(reader: FileSystemReader, path: str, limit: int) -> bytes:
-    """The whole file. Raises FormatError where it is larger than ``limit`` bytes or ends early."""
-    source = reader.open(path)
-    if source.size > limit:
-        raise FormatError(path, f"{source.size} bytes are more than the {limit} that are expected at most")
-    data = source.read_at(0, source.size)
-    if len(data) != source.size:
-        raise FormatError(path, "the file ends before its size", len(data))
-    return data
-
-
-def exact_path(reader: FileSystemReader, path: str) -> str | None:
-    """``path`` in the volume's own spelling, or None where it does not exist."""
-    names: list[str] = []
-    for part in split_path(path):
-        found = reader.stat("\\".join([*names, part]))
-        if found is None:
-            return None
-        names.append(found.name)
-    return "\\" + "\\".join(names)

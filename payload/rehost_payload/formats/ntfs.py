@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from . import lznt1
 from . import ntfs_records as records
 from .errors import FormatError
-from .filesystem import FileStat, UnreadableFile, split_path
+from .filesystem import FileStat, FileSystemReader, UnreadableFile, split_path
 from .ntfs_logfile import is_unclean
 from .ntfs_records import Attribute, IndexEntry, Record, Run
 from .source import ByteSource, BytesSource
@@ -174,10 +174,8 @@ class Stream:
         return data if count == self._unit else lznt1.decompress(data, size)
 
 
-class NtfsVolume:
-    """An NTFS volume over a ByteSource that starts at its boot sector. Implements FileSystemReader."""
-
-    kind = "ntfs"
+class NtfsVolume(FileSystemReader):
+    """An NTFS volume over a ByteSource that starts at its boot sector."""
 
     def __init__(self, source: ByteSource, boot: BootSector | None = None) -> None:
         """Raises FormatError where the boot sector or the MFT's own record cannot be used.
@@ -189,9 +187,21 @@ class NtfsVolume:
         self._records: OrderedDict[int, Record] = OrderedDict()
         self._upcase: Sequence[int] | None = None
         self._mft = self._open_mft()
-        self.label = ""
-        self.dirty = False
+        self._label = ""
+        self.flags = 0
         self._read_volume_record()
+
+    @property
+    def kind(self) -> str:
+        return "ntfs"
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.flags & _VOLUME_DIRTY)
 
     @property
     def serial(self) -> str:
@@ -286,12 +296,11 @@ class NtfsVolume:
         record = self.record(_VOLUME)
         name = self._joined(record, records.VOLUME_NAME, "")
         if name is not None and name.value is not None:
-            self.label = name.value.decode("utf-16-le", "replace")
+            self._label = name.value.decode("utf-16-le", "replace")
         information = self._joined(record, records.VOLUME_INFORMATION, "")
         if information is None or information.value is None or len(information.value) < 12:
             raise FormatError("NTFS $Volume", "no volume information")
         (self.flags,) = struct.unpack_from("<H", information.value, 10)
-        self.dirty = bool(self.flags & _VOLUME_DIRTY)
 
     def journal_unclean(self) -> bool:
         """Whether $LogFile was left open: the volume was in use when the machine stopped."""
@@ -427,19 +436,20 @@ class NtfsVolume:
 
     def stat(self, path: str) -> FileStat | None:
         found = self._lookup(path)
-        if found is None:
-            return None
-        number, name = found
+        return None if found is None else self._stat(*found)
+
+    def _stat(self, number: int, name: str) -> FileStat:
         record = self._base_record(number)
-        reparse = self._joined(record, records.REPARSE_POINT, "")
-        tag = 0
-        if reparse is not None:
-            tag = int.from_bytes(self._stream(reparse).read_at(0, 4), "little")
+        tag = self._reparse_tag(record)
         if record.flags & records.RECORD_IS_DIRECTORY:
             return FileStat(name, True, 0, tag)
         data = self._joined(record, records.DATA, "")
         size = 0 if data is None else data.size if data.value is None else len(data.value)
         return FileStat(name, False, size, tag)
+
+    def _reparse_tag(self, record: Record) -> int:
+        reparse = self._joined(record, records.REPARSE_POINT, "")
+        return 0 if reparse is None else int.from_bytes(self._stream(reparse).read_at(0, 4), "little")
 
     def _base_record(self, number: int) -> Record:
         record = self.record(number)
@@ -448,19 +458,26 @@ class NtfsVolume:
         return record
 
     def listdir(self, path: str) -> list[FileStat]:
-        """The entries of a directory; sizes are those of the directory, which Windows updates late."""
+        """Sizes are those of the files themselves: a directory's own are stale for files with several names.
+
+        A file whose record is damaged is listed as the directory describes it.
+        """
         found = self._lookup(path)
         if found is None:
             raise FileNotFoundError(path)
         if not self._base_record(found[0]).flags & records.RECORD_IS_DIRECTORY:
             raise NotADirectoryError(path)
-        entries = sorted(self._walk(found[0]), key=lambda e: (e.name or "").lower())
-        hidden = found[0] == _ROOT  # the root lists itself and the metadata files
-        return [
-            FileStat(e.name or "", e.is_directory, 0 if e.is_directory else e.size, e.reparse_tag)
-            for e in entries
-            if not (hidden and (e.record < 16 or e.name == "."))
-        ]
+        listed: list[FileStat] = []
+        for entry in sorted(self._walk(found[0]), key=lambda e: (e.name or "").lower()):
+            # the root lists itself and the metadata files too
+            if entry.name is None or (found[0] == _ROOT and (entry.record < 16 or entry.name == ".")):
+                continue
+            try:
+                listed.append(self._stat(entry.record, entry.name))
+            except FormatError:
+                size = 0 if entry.is_directory else entry.size
+                listed.append(FileStat(entry.name, entry.is_directory, size, entry.reparse_tag))
+        return listed
 
     def open(self, path: str) -> ByteSource:
         found = self._lookup(path)
@@ -469,9 +486,8 @@ class NtfsVolume:
         record = self._base_record(found[0])
         if record.flags & records.RECORD_IS_DIRECTORY:
             raise IsADirectoryError(path)
-        reparse = self._joined(record, records.REPARSE_POINT, "")
-        if reparse is not None:
-            tag = int.from_bytes(self._stream(reparse).read_at(0, 4), "little")
+        tag = self._reparse_tag(record)
+        if tag:
             raise UnreadableFile(path, _REPARSE_CODES.get(tag, "reparse"))
         data = self._joined(record, records.DATA, "")
         if data is None:
