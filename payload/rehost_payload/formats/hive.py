@@ -348,9 +348,8 @@ class Value:
         at, room = hive._cell(offset, "value")
         if room < 20 or hive._data[at : at + 2] != b"vk":
             raise FormatError("value", "no value where one is expected", at)
-        name_length, self._size, data_offset, self.type, flags = struct.unpack_from(
-            "<2xHIIIH", hive._data, at
-        )
+        head: tuple[int, int, int, int, int] = struct.unpack_from("<2xHIIIH", hive._data, at)
+        name_length, self._size, data_offset, self.type, flags = head
         self.name: str = hive._name(
             at + 20, name_length, room - 20, bool(flags & _VALUE_COMPRESSED_NAME), "value"
         )
