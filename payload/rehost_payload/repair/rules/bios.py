@@ -1,0 +1,87 @@
+"""What a BIOS needs before it reaches the boot manager: boot code, one active partition, right hidden sectors."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from rehost_payload.repair.issue import Issue
+from rehost_payload.repair.model import Finding, PatchBytes, Severity
+from rehost_payload.repair.view import View
+from rehost_payload.survey.model import Disk, Partition, Volume
+
+_TABLE = 446
+_ENTRY = 16
+_HIDDEN_SECTORS = 0x1C  # in the BIOS parameter block, 32 bits, for NTFS and FAT alike
+
+
+def rules(view: View) -> Iterator[Issue]:
+    for disk in view.bios_disks:
+        system = view.bios_system_volume(disk)
+        if system is None or not view.installations_on(disk):
+            continue
+        if not disk.table.boot_code:
+            finding = Finding(
+                "bios.boot-code-missing",
+                Severity.FATAL,
+                disk.id,
+                {"disk": disk.path},
+                (f"{disk.path}: the first 440 bytes hold no boot code",),
+            )
+            yield Issue(finding)
+        yield from _active(view, disk, system)
+        yield from _hidden_sectors(view, disk, system)
+
+
+def _flag(view: View, disk: Disk, partition: Partition, active: bool, finding: str) -> PatchBytes:
+    offset = _TABLE + (partition.number - 1) * _ENTRY
+    before, after = ("00", "80") if active else ("80", "00")
+    return PatchBytes(view.disk_ref(disk), offset, before, after, "active-flag", finding)
+
+
+def _active(view: View, disk: Disk, system: Volume) -> Iterator[Issue]:
+    primary = [p for p in disk.table.partitions if p.number <= 4]
+    active = [p for p in primary if p.active]
+    own = view.partition_of(system)
+    if own is None or own.number > 4:
+        return
+    evidence = tuple(f"{p.id}: type {p.type}, {'active' if p.active else 'not active'}" for p in primary)
+    if not active:
+        params = {"disk": disk.path, "partition": own.id}
+        finding = Finding("bios.no-active-partition", Severity.FATAL, disk.id, params, evidence, True)
+        yield Issue(finding, (_flag(view, disk, own, True, finding.id),))
+    elif len(active) > 1:
+        others = [p for p in active if p.id != own.id]
+        finding = Finding(
+            "bios.several-active", Severity.FATAL, disk.id, {"disk": disk.path}, evidence, own.active
+        )
+        fixes = tuple(_flag(view, disk, p, False, finding.id) for p in others) if own.active else ()
+        yield Issue(finding, fixes)
+
+
+def _hidden_sectors(view: View, disk: Disk, system: Volume) -> Iterator[Issue]:
+    """The boot sector of the active partition reads bootmgr relative to this value: wrong means a dead cursor."""
+    if system.hidden_sectors is None:
+        return
+    expected = system.offset // disk.sector_size
+    found = system.hidden_sectors
+    if found == expected or expected > 0xFFFFFFFF:
+        return
+    params = {"volume": system.id, "found": str(found), "expected": str(expected)}
+    finding = Finding(
+        "bios.hidden-sectors-wrong",
+        Severity.FATAL,
+        system.id,
+        params,
+        (f"{system.id}: boot sector says {found}, the partition starts at {expected}",),
+        True,
+    )
+    patch = PatchBytes(
+        view.disk_ref(disk),
+        system.offset + _HIDDEN_SECTORS,
+        struct.pack("<I", found).hex(),
+        struct.pack("<I", expected).hex(),
+        "hidden-sectors",
+        finding.id,
+    )
+    yield Issue(finding, (patch,))

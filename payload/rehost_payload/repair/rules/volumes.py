@@ -1,0 +1,67 @@
+"""Volumes that we cannot read, or must not write, and the installations on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rehost_payload.repair.issue import Issue
+from rehost_payload.repair.model import Finding, Severity
+from rehost_payload.repair.view import View
+from rehost_payload.survey.model import FileSystem, HiveState, Volume
+
+
+def rules(view: View) -> Iterator[Issue]:
+    ours = [v for v in view.survey.volumes if view.ours(v.id)]
+    locked = [v for v in ours if v.file_system is FileSystem.BITLOCKER]
+    for v in locked:
+        # without another installation in sight, the one we are asked about is behind this lock
+        weight = Severity.INFO if view.windows else Severity.BLOCKER
+        yield Issue(Finding("volume.bitlocker", weight, v.id, {"volume": v.id}, (_line(v),)))
+    for v in ours:
+        if v.hibernated:
+            yield Issue(Finding("volume.hibernated", Severity.WARNING, v.id, {"volume": v.id}, (_line(v),)))
+        if v.dirty or v.journal_unclean:
+            what = "dirty flag" if v.dirty else "unclean $LogFile"
+            yield Issue(
+                Finding("volume.dirty", Severity.INFO, v.id, {"volume": v.id}, (f"{_line(v)}: {what}",))
+            )
+        if v.unreadable and v.file_system is not FileSystem.BITLOCKER and not _expected(v):
+            params = {"volume": v.id, "reason": v.unreadable}
+            yield Issue(Finding("volume.unreadable", Severity.INFO, v.id, params, (_line(v),)))
+    if not view.windows and not locked:
+        yield Issue(Finding("windows.none", Severity.BLOCKER, "machine", {}, tuple(_line(v) for v in ours)))
+    if len(view.windows) > 1:
+        names = tuple(f"{w.id} ({w.product_name}, {w.build})" for w in view.windows)
+        params = {"count": str(len(names)), "candidates": ", ".join(names)}
+        yield Issue(Finding("windows.several", Severity.INFO, "machine", params, names))
+    for w in view.windows:
+        if w.system_hive in (HiveState.DAMAGED, HiveState.MISSING):
+            hive = w.root + "\\System32\\config\\SYSTEM"
+            yield Issue(
+                Finding(
+                    "windows.hive-damaged",
+                    Severity.FATAL,
+                    w.id,
+                    {"windows": w.id, "hive": hive},
+                    (f"{w.volume} {hive}: {w.system_hive.value}",),
+                )
+            )
+
+
+def _line(volume: Volume) -> str:
+    return f"{volume.id}: {volume.file_system.value} {volume.label!r}, {volume.size} bytes".replace("'", '"')
+
+
+def _expected(volume: Volume) -> bool:
+    """Nothing to report: no file system that a Windows start could need."""
+    return volume.file_system in (
+        FileSystem.EMPTY,
+        FileSystem.UNKNOWN,
+        FileSystem.LINUX_SWAP,
+        FileSystem.EXT,
+        FileSystem.LVM,
+        FileSystem.RAID,
+        FileSystem.ISO9660,
+        FileSystem.UDF,
+        FileSystem.EXFAT,
+    )
