@@ -203,6 +203,26 @@ _DEVICE = """
 47000006 elementstomigrate      46000010 recoveryos
 """
 
+# what bcdedit prints instead of an integer; by application, "" for library elements
+_INTEGERS: dict[tuple[str, int], tuple[str, ...]] = {
+    ("", 0x15000011): ("Serial", "1394", "USB", "NET", "Local"),
+    ("", 0x15000065): ("Default", "Resume", "HyperV", "Recovery", "StartupRepair"),
+    ("", 0x15000066): ("Default", "Resume", "HyperV", "Recovery", "StartupRepair"),
+    ("osloader", 0x25000020): ("OptIn", "OptOut", "AlwaysOff", "AlwaysOn"),
+    ("osloader", 0x25000021): ("Default", "ForceEnable", "ForceDisable"),
+    ("osloader", 0x25000080): ("Minimal", "Network", "DsRepair"),
+    ("osloader", 0x250000C2): ("Legacy", "Standard"),
+    ("osloader", 0x250000E0): (
+        "DisplayAllFailures",
+        "IgnoreAllFailures",
+        "IgnoreShutdownFailures",
+        "IgnoreBootFailures",
+    ),
+    ("osloader", 0x250000F0): ("Off", "Auto"),
+    ("osloader", 0x250000F3): ("Serial", "1394", "None", "NET"),
+    ("resume", 0x25000008): ("Legacy", "Standard"),
+}
+
 
 def _table(text: str) -> dict[int, str]:
     words = text.split()
@@ -252,3 +272,12 @@ def element_name(element_type: int, object_type: int | None = None) -> str:
     if name is None:
         name = _APPLICATION_NAMES.get(application(object_type) or "", {}).get(element_type)
     return name or f"custom:{element_type:08x}"
+
+
+def integer_name(element_type: int, value: int, object_type: int | None = None) -> str | None:
+    """bcdedit's word for an integer of an enumeration ("OptOut"), None where it prints the number."""
+    for kind in ("", application(object_type) or ""):
+        words = _INTEGERS.get((kind, element_type), ())
+        if value < len(words):
+            return words[value]
+    return None

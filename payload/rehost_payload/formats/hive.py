@@ -140,10 +140,10 @@ class Hive:
         A dirty hive is accepted and says so in `dirty`. With ``lenient`` a wrong checksum of the base block and
         hive bins that are cut off are accepted too: for a look at a damaged hive, never for writing one.
         """
-        if len(data) < BASE_BLOCK_SIZE:
-            raise FormatError("regf hive", f"{len(data)} bytes are too few for a base block", 0)
         if data[:4] != b"regf":
             raise FormatError("regf hive", "no regf signature", 0)
+        if len(data) < BASE_BLOCK_SIZE:
+            raise FormatError("regf hive", f"{len(data)} bytes are too few for a base block", 0)
         if not lenient and not header_intact(data):
             raise FormatError("regf hive", "the base block's checksum is wrong", 508)
         major, minor, file_type, file_format = struct.unpack_from("<IIII", data, 20)
