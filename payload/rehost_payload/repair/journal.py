@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.model import DiskRef, VolumeRef
 from rehost_payload.system.protocol import SystemError_, WritableVolume
@@ -250,13 +252,16 @@ def make_folders(volume: WritableVolume, path: str) -> list[str]:
     return made
 
 
-def find_journals(volume: WritableVolume) -> list[Journal]:
-    """The journals on a volume, oldest first (run folders are named by their UTC time)."""
+def find_journals(volume: FileSystemReader) -> list[tuple[str, JournalContent]]:
+    """(run folder, content) of every journal on a volume that can be read, oldest first (folders are named by
+    their UTC time). A damaged journal is passed over here; undoing it by name says what is wrong with it."""
     if not volume.exists(HOME):
         return []
     found = []
-    for name in sorted(volume.listdir(HOME)):
-        journal = Journal(volume, f"{HOME}\\{name}")
-        if volume.exists(f"{journal.path}\\{_LOG}"):
-            found.append(journal)
+    for name in sorted(entry.name for entry in volume.listdir(HOME) if entry.is_directory):
+        folder = f"{HOME}\\{name}"
+        path = f"{folder}\\journal\\{_LOG}"
+        if volume.exists(path):
+            with suppress(ApplyError):
+                found.append((folder, parse_journal(volume.read(path))))
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.partitions import read_table
 from rehost_payload.formats.source import SliceSource
 from rehost_payload.repair.model import DiskRef, VolumeRef
@@ -98,11 +99,14 @@ def locate_disk(system: System, ref: DiskRef) -> Iterator[DiskHandle]:
             disk.close()
 
 
-def read_file(system: System, ref: VolumeRef, path: str) -> bytes | None:
-    """A file's content, read by our own readers without mounting; None where it does not exist.
-
-    Raises SystemError_ where the volume is gone, FormatError where it cannot be read.
-    """
+@contextmanager
+def reading(system: System, ref: VolumeRef) -> Iterator[FileSystemReader]:
+    """The volume's reader: nothing is mounted. SystemError_ where it is gone, FormatError where it is unreadable."""
     with _open(system, ref) as (disk, place):
-        reader = open_filesystem(SliceSource(disk, place.offset, place.size))
+        yield open_filesystem(SliceSource(disk, place.offset, place.size))
+
+
+def read_file(system: System, ref: VolumeRef, path: str) -> bytes | None:
+    """A file's content as `reading` sees it; None where it does not exist."""
+    with reading(system, ref) as reader:
         return reader.read(path) if reader.exists(path) else None

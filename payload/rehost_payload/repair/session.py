@@ -1,0 +1,289 @@
+"""The pipeline from survey to report, for every face that starts it: menu, command line, answer file.
+
+survey -> diagnose -> plan -> consent -> apply -> survey again -> verify -> report. Nothing is written before
+consent, the journal's folder included; a healthy machine gets no writes at all (the report of one goes to a volume
+labelled REHOST, which is the operator's own, or nowhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from rehost_payload import __version__
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.repair.apply import apply_plan
+from rehost_payload.repair.diagnose import diagnose
+from rehost_payload.repair.errors import ApplyError
+from rehost_payload.repair.journal import HOME, Journal, JournalContent, find_journals, make_folders
+from rehost_payload.repair.locate import reading
+from rehost_payload.repair.model import (
+    Change,
+    Choices,
+    Diagnosis,
+    Plan,
+    ResultWord,
+    RunResult,
+    Severity,
+    Verdict,
+    Verification,
+    VolumeRef,
+)
+from rehost_payload.repair.places import JournalPlace, journal_places
+from rehost_payload.repair.plan import plan as make_plan
+from rehost_payload.repair.undo import undo
+from rehost_payload.repair.verify import verify
+from rehost_payload.repair.writing import mounted
+from rehost_payload.survey import survey_machine
+from rehost_payload.survey.model import Survey
+from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The operator's answer. ``choices`` are set where he was asked for one; the plan is then made anew."""
+
+    yes: bool
+    choices: Choices | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run's result with the surveys it is based on."""
+
+    result: RunResult
+    before: Survey | None
+    after: Survey | None
+
+
+Ask = Callable[[Survey, Diagnosis, Plan, "JournalPlace | None"], Consent]
+"""Shows diagnosis and plan, and where the originals would be kept; returns the operator's answer."""
+
+Files = Callable[[Outcome], Mapping[str, bytes]]
+"""Renders the report files of a run: name -> content."""
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def run_survey(system: System, progress: Progress | None = None) -> Outcome:
+    """Survey, diagnosis and verification; writes nothing."""
+    started = now()
+    survey = survey_machine(system, progress)
+    diagnosis = diagnose(survey)
+    word = ResultWord.HEALTHY if diagnosis.healthy else ResultWord.PLANNED
+    result = RunResult(
+        word, started, now(), "survey", diagnosis, make_plan(survey), verification=verify(survey)
+    )
+    return Outcome(result, survey, None)
+
+
+def run_repair(
+    system: System,
+    ask: Ask,
+    choices: Choices | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+    files: Files | None = None,
+) -> Outcome:
+    """The whole repair. Never raises ApplyError: how it ended is the result's word.
+
+    KeyboardInterrupt leaves everything as it was (apply rolls back) and goes on to the caller.
+    """
+    started = now()
+    choices = choices or Choices()
+    survey = survey_machine(system, progress)
+    diagnosis, plan = diagnose(survey, choices), make_plan(survey, choices)
+    places = journal_places(survey, choices)
+
+    def ended(word: ResultWord, error: str | None = None, **more: object) -> Outcome:
+        base = RunResult(word, started, now(), "repair", diagnosis, plan, error=error)
+        return Outcome(replace(base, **more), survey, None)  # type: ignore[arg-type]
+
+    if diagnosis.healthy:
+        return _kept(system, places, files, ended(ResultWord.HEALTHY, verification=verify(survey, choices)))
+    if dry_run:
+        return ended(ResultWord.PLANNED)
+    if not plan.actions and diagnosis.question is None:
+        blocked = any(f.severity is Severity.BLOCKER for f in diagnosis.findings)
+        word = ResultWord.BLOCKED if blocked else ResultWord.NOT_REPAIRED
+        return _kept(system, places, files, ended(word, verification=verify(survey, choices)))
+    consent = ask(survey, diagnosis, plan, places[0] if places else None)
+    if consent.choices is not None and consent.choices != choices:
+        choices = consent.choices
+        diagnosis, plan = diagnose(survey, choices), make_plan(survey, choices)
+        places = journal_places(survey, choices)
+    if not consent.yes:
+        return ended(ResultWord.DECLINED)
+    if diagnosis.question is not None or not plan.actions:
+        return _kept(system, places, files, ended(ResultWord.CHOICE_NEEDED))
+    if not places:
+        return ended(ResultWord.FAILED, "journal: no volume where the originals could be kept")
+    try:
+        return _repair(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
+    except ApplyError as e:
+        return _kept(system, places, files, ended(ResultWord.FAILED, str(e)))
+    except SystemError_ as e:
+        return ended(ResultWord.FAILED, str(e))
+
+
+def _repair(
+    system: System,
+    survey: Survey,
+    diagnosis: Diagnosis,
+    plan: Plan,
+    choices: Choices,
+    place: JournalPlace,
+    started: str,
+    progress: Progress | None,
+    files: Files | None,
+) -> Outcome:
+    with mounted(system, place.volume) as volume:
+        folder = _run_folder(volume, started)
+        about = {"rehost": __version__, "started": started, "mode": "repair"}
+        journal = Journal.create(volume, folder, about)
+        changes = apply_plan(plan, system, journal, progress)
+    after = survey_machine(system, progress)
+    verification = verify(after, choices)
+    diagnosis_after = diagnose(after, choices)
+    result = RunResult(
+        _judged(verification, diagnosis_after),
+        started,
+        now(),
+        "repair",
+        diagnosis,
+        plan,
+        changes,
+        verification,
+        diagnosis_after,
+        journal=f"{place.id} {folder}\\journal",
+    )
+    outcome = Outcome(result, survey, after)
+    if files is not None:
+        with mounted(system, place.volume) as volume:
+            _write_files(volume, folder, files(outcome))
+    return outcome
+
+
+def _judged(verification: Verification, diagnosis: Diagnosis) -> ResultWord:
+    """Repaired only where the judge passes every needed point and nothing fatal is left."""
+    fatal = any(f.severity in (Severity.FATAL, Severity.BLOCKER) for f in diagnosis.findings)
+    return (
+        ResultWord.REPAIRED if verification.verdict is Verdict.PASS and not fatal else ResultWord.NOT_REPAIRED
+    )
+
+
+def _run_folder(volume: WritableVolume, started: str) -> str:
+    """A folder of its own for every run, named by its start; the clock may stand still or go back."""
+    stamp = started.replace("-", "").replace(":", "")
+    taken = {n.lower() for n in volume.listdir(HOME)} if volume.exists(HOME) else set()
+    name, number = stamp, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stamp}-{number}"
+    return f"{HOME}\\{name}"
+
+
+def _kept(system: System, places: tuple[JournalPlace, ...], files: Files | None, outcome: Outcome) -> Outcome:
+    """Leaves the report on the operator's own volume, and only there: nothing was changed on the others."""
+    own = [p for p in places if p.reason == "label"]
+    if files is None or not own:
+        return outcome
+    try:
+        with mounted(system, own[0].volume) as volume:
+            _write_files(volume, _run_folder(volume, outcome.result.started), files(outcome))
+    except SystemError_ as e:
+        note = f"the report could not be written to {own[0].id}: {e.detail}"
+        result = outcome.result
+        return replace(
+            outcome, result=replace(result, error=f"{result.error}; {note}" if result.error else note)
+        )
+    return outcome
+
+
+def _write_files(volume: WritableVolume, folder: str, content: Mapping[str, bytes]) -> None:
+    make_folders(volume, folder)
+    for name, data in content.items():
+        volume.replace(f"{folder}\\{name}", data)
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run whose journal was found."""
+
+    volume: VolumeRef
+    volume_id: str
+    folder: str
+    stamp: str
+    content: JournalContent
+
+    @property
+    def undoable(self) -> bool:
+        return bool(self.content.open_entries) and not self.content.all_undone
+
+
+def past_runs(system: System, survey: Survey | None = None) -> tuple[PastRun, ...]:
+    """The runs whose journals lie on a volume where a run may keep them, newest first."""
+    survey = survey or survey_machine(system)
+    found = []
+    for place in journal_places(survey):
+        try:
+            with reading(system, place.volume) as reader:
+                for folder, content in find_journals(reader):
+                    stamp = folder.rpartition("\\")[2]
+                    found.append(PastRun(place.volume, place.id, folder, stamp, content))
+        except (SystemError_, FormatError, OSError):
+            continue  # a place that cannot be looked at has nothing that we could undo from
+    return tuple(sorted(found, key=lambda r: r.stamp, reverse=True))
+
+
+def run_undo(
+    system: System,
+    stamp: str | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+    files: Files | None = None,
+) -> Outcome:
+    """Undoes the newest run that can be undone, or the one named ``stamp``. Never raises ApplyError."""
+    started = now()
+    before = survey_machine(system, progress)
+
+    def ended(
+        word: ResultWord, error: str | None, changes: tuple[Change, ...], journal: str | None
+    ) -> Outcome:
+        diagnosis = diagnose(before)
+        return Outcome(
+            RunResult(word, started, now(), "undo", diagnosis, changes=changes, error=error, journal=journal),
+            before,
+            None,
+        )
+
+    runs = [r for r in past_runs(system, before) if stamp in (None, r.stamp)]
+    undoable = [r for r in runs if r.undoable]
+    if not undoable:
+        why = "nothing is left to undo" if runs else "no journal of such a run was found"
+        return ended(ResultWord.FAILED, f"journal: {why}", (), None)
+    run = undoable[0]
+    where = f"{run.volume_id} {run.folder}\\journal"
+    try:
+        with mounted(system, run.volume) as volume:
+            changes = undo(Journal(volume, run.folder), system, progress, force)
+    except (ApplyError, SystemError_) as e:
+        return ended(ResultWord.FAILED, str(e), (), where)
+    after = survey_machine(system, progress)
+    outcome = replace(
+        ended(ResultWord.UNDONE, None, changes, where),
+        after=after,
+    )
+    outcome = replace(outcome, result=replace(outcome.result, diagnosis_after=diagnose(after)))
+    if files is not None:
+        try:
+            with mounted(system, run.volume) as volume:
+                _write_files(volume, run.folder, {f"undo-{n}": d for n, d in files(outcome).items()})
+        except SystemError_ as e:
+            return replace(
+                outcome, result=replace(outcome.result, error=f"the report could not be written: {e}")
+            )
+    return outcome
