@@ -22,6 +22,7 @@ _RECOVER = 0x10000000
 _IGNORE_HIBERFILE = 0x20000000
 _AT_DATA = 0x80
 _ATTR_COMPRESSED = 0x800
+_ATTR_ROOT = 0x6  # hidden, system
 VOLUME_IS_DIRTY = 0x0001
 
 
@@ -142,13 +143,26 @@ class NtfsImage:
     ) -> None:
         """Makes or replaces a file. ``sparse_size`` extends it by a hole up to that size."""
         self.make_directories("/".join(_parts(path)[:-1]))
+        folder = "/".join(_parts(path)[:-1])
+        if compressed:
+            # libntfs-3g compresses only what inherits it from its folder; boot sectors refuse to read such files,
+            # so nothing else may inherit it
+            self._set_attributes(folder, _ATTR_COMPRESSED)
         if not self.exists(path):
             self._create(path, stat.S_IFREG)
+        if compressed:
+            self._set_attributes(folder, 0 if folder else _ATTR_ROOT)
         inode = self._inode(path)
         try:
-            if compressed and _ntfs().ntfs_set_ntfs_attrib(inode, struct.pack("<I", _ATTR_COMPRESSED), 4, 0):
-                self._fail(f"cannot compress {path}")
             self._write_data(inode, path, data, sparse_size)
+        finally:
+            _ntfs().ntfs_inode_close(inode)
+
+    def _set_attributes(self, path: str, attributes: int) -> None:
+        inode = self._inode(path)
+        try:
+            if _ntfs().ntfs_set_ntfs_attrib(inode, struct.pack("<I", attributes), 4, 0):
+                self._fail(f"cannot set the attributes of {path}")
         finally:
             _ntfs().ntfs_inode_close(inode)
 
@@ -265,7 +279,7 @@ def make_volume(
     cluster_size: int = 4096,
 ) -> None:
     """Formats the existing file ``path`` and writes the tree. ``start_sector`` becomes the hidden sectors."""
-    command = ["mkntfs", "-F", "-Q", "-q", "-s", str(sector_size), "-c", str(cluster_size), "-C"]
+    command = ["mkntfs", "-F", "-Q", "-q", "-s", str(sector_size), "-c", str(cluster_size)]
     command += ["-p", str(start_sector), "-H", "255", "-S", "63", "-L", label, str(path)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": _sbin_path()})
     with NtfsImage(path) as volume:
