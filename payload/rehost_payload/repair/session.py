@@ -35,8 +35,8 @@ from rehost_payload.repair.plan import plan as make_plan
 from rehost_payload.repair.undo import undo
 from rehost_payload.repair.verify import verify
 from rehost_payload.repair.writing import mounted
-from rehost_payload.survey import survey_machine
 from rehost_payload.survey.model import Survey
+from rehost_payload.survey.run import survey_machine
 from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
 
 

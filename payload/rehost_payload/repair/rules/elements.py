@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rehost_payload.formats.bcd import BcdObject, set_element
 from rehost_payload.formats.bcd_devices import Device, Identity, PartitionDevice
@@ -71,7 +72,31 @@ def _params(store: BootStore, obj: BcdObject, element_type: int, **more: str) ->
 
 
 def _devices(view: View, store: BootStore) -> Iterator[Issue]:
-    for device in device_elements(view, store):
+    for group in _by_object(device_elements(view, store)):
+        issues = list(_entry_devices(view, store, group))
+        stale = [i for i in issues if i.finding.id == "boot.device-stale"]
+        yield from (i for i in issues if i not in stale)
+        if stale:
+            yield _merged(stale)
+
+
+def _by_object(devices: Sequence[DeviceElement]) -> Iterator[list[DeviceElement]]:
+    groups: dict[str, list[DeviceElement]] = {}
+    for device in devices:
+        groups.setdefault(device.object.guid, []).append(device)
+    yield from groups.values()
+
+
+def _merged(issues: Sequence[Issue]) -> Issue:
+    """One finding for all stale elements of an entry: it is one thing that happened to it."""
+    first = min((i.finding for i in issues), key=lambda f: list(Severity).index(f.severity))
+    params = {**first.params, "element": ", ".join(i.finding.params["element"] for i in issues)}
+    evidence = tuple(line for i in issues for line in i.finding.evidence)
+    return Issue(replace(first, params=params, evidence=evidence), tuple(f for i in issues for f in i.fixes))
+
+
+def _entry_devices(view: View, store: BootStore, devices: Sequence[DeviceElement]) -> Iterator[Issue]:
+    for device in devices:
         obj, kind = device.object, device.element.type
         weight = _weight(view, store, obj, kind)
         params = _params(store, obj, kind, old=", ".join(describe(i) for i in device.identities))
@@ -83,7 +108,7 @@ def _devices(view: View, store: BootStore) -> Iterator[Issue]:
         elif device.stale_disks:
             new = retarget(view, device, None)
             evidence = tuple(
-                f"{where}: {describe(i)}; the partition is there, on {view.volumes[view.find(i)[0].id].disk}"
+                f"{where}: {describe(i)}; the partition is there, on {view.find(i)[0].disk}"
                 for i in device.stale_disks
             )
             fixes = () if new is None else (_set(store, obj, kind, new),)
