@@ -3,7 +3,7 @@
 
 iso:
 	@tools/setup.sh iso
-	.venv/bin/rehost build --base debian -o out/rehost.iso
+	.venv/bin/rehost build --base debian --boot-files out/debian -o out/rehost.iso
 
 test:
 	@tools/setup.sh test

@@ -1,0 +1,140 @@
+"""The command ``rehost``: builds media here, and brings the payload's commands for disk images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rehost_builder.errors import BuildError
+from rehost_builder.progress import Progress
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _Group(click.Group):
+    """Turns every way to end into one exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except BuildError as e:
+            click.echo(f"rehost: {e.message}", err=True)
+            if e.hint:
+                click.echo(f"        {e.hint}", err=True)
+            sys.exit(EXIT_FAILED)
+        except click.UsageError as e:
+            e.show()
+            sys.exit(EXIT_USAGE)
+        except click.ClickException as e:
+            e.show()
+            sys.exit(EXIT_FAILED)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("\nrehost: interrupted; nothing half-done is left", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # the reader of our output has gone (rehost ... | head)
+            sys.stderr.close()
+            sys.exit(EXIT_FAILED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="rehost", prog_name="rehost")
+def main() -> None:
+    """Builds a recovery medium for Windows servers, and looks into disk images.
+
+    \b
+    rehost build -o out/rehost.iso       builds the medium
+    """
+
+
+@main.command()
+@click.option(
+    "--base", type=click.Choice(["debian"]), default="debian", show_default=True, help="The system below."
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("rehost.iso"),
+    show_default=True, help="Where the ISO goes.",
+)  # fmt: skip
+@click.option("--suite", default="trixie", show_default=True, help="The Debian release.")
+@click.option("--offline", is_flag=True, help="No network: exactly the packages of the last build.")
+@click.option(
+    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of packages and lock."
+)
+@click.option(
+    "--lock", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Exactly the packages of this lock (a kept copy of CACHE/debian/SUITE/lock.json).",
+)  # fmt: skip
+@click.option(
+    "--sources", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="An apt .sources file to use instead of this machine's mirrors.",
+)  # fmt: skip
+@click.option("--compression", type=click.IntRange(1, 19), default=9, show_default=True, help="zstd level.")
+@click.option(
+    "--append", default="", metavar="OPTIONS", help="Kernel options for every entry of the boot menu."
+)
+@click.option(
+    "--boot-files", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Put vmlinuz and initrd.img there as well (PXE, direct start).",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def build(
+    base: str,
+    output: Path,
+    suite: str,
+    offline: bool,
+    cache: Path | None,
+    lock: Path | None,
+    sources: Path | None,
+    compression: int,
+    append: str,
+    boot_files: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Builds the bootable ISO. No root is needed and nothing of this machine is changed.
+
+    SOURCE_DATE_EPOCH, if set, dates the medium; the same packages, version and date give the same bytes.
+
+    \b
+    Examples:
+      rehost build -o out/rehost.iso                     newest packages, from the network
+      rehost build --offline -o out/rehost.iso           the packages of the last build
+      rehost build --append 'rehost.keymap=de' -o de.iso German keyboard on the screen console
+      rehost build --json -q -o out/rehost.iso           for scripts
+    """
+    from rehost_builder.debian.build import DebianOptions, build_debian_iso, default_cache, expected_steps
+
+    options = DebianOptions(
+        output=output,
+        suite=suite,
+        cache=cache,
+        offline=offline,
+        lock=lock,
+        sources=sources,
+        compression=compression,
+        append=append,
+        boot_files=boot_files,
+    )
+    expected = expected_steps((cache or default_cache()) / "debian" / suite, offline or lock is not None)
+    result = build_debian_iso(options, Progress(expected, quiet=quiet))
+    if as_json:
+        click.echo(json.dumps(asdict(result), default=str, indent=1))
+    else:
+        click.echo(
+            f"{result.iso}: {result.size / 1e6:.1f} MB in {result.seconds:.0f} s, "
+            f"{result.packages} packages, kernel {result.kernel}\nsha256 {result.sha256}"
+        )
+
+
+def _add_payload_commands(commands: Sequence[click.Command]) -> None:
+    for command in commands:
+        main.add_command(command)

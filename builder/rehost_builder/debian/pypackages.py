@@ -1,0 +1,91 @@
+"""Puts our payload and the pure Python packages it uses into the image.
+
+click, Jinja2 and MarkupSafe are copied from the builder's own environment: pyproject.toml pins their
+versions, so what runs on the server is what the tests ran against, no second download is needed, and the
+files are checked against the hashes in the installed wheel's RECORD (PEP 376, PEP 427).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import rehost_payload
+from rehost_builder.errors import BuildError
+
+PACKAGES = ("click", "jinja2", "markupsafe")
+TARGET = "usr/lib/python3/dist-packages"
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    name: str
+    version: str
+    sha256: str
+    """Over the sorted "path NUL sha256" lines of the files taken."""
+
+
+def install_package(name: str, root: Path) -> PythonPackage:
+    """Copies a distribution's Python files, data and licences; compiled extensions stay behind.
+
+    Raises BuildError when the distribution is absent or a file is not the one that was installed.
+    """
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise BuildError(f"the Python package {name} is missing", "pip install the builder again") from None
+    digests: dict[str, str] = {}
+    for file in distribution.files or []:
+        path = PurePosixPath(file)
+        info = path.parts[0].endswith((".dist-info", ".egg-info"))
+        if ".." in path.parts or path.suffix in (".pyc", ".so", ".pyd", ".pyi", ".c"):
+            continue
+        if info and not any(
+            word in str(path).lower() for word in ("license", "licence", "copying", "metadata")
+        ):
+            continue
+        data = Path(str(distribution.locate_file(file))).read_bytes()
+        if file.hash is not None:
+            digest = hashlib.new(file.hash.mode, data).digest()
+            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+                raise BuildError(
+                    f"{file} of {name} was changed after it was installed", "pip install it again"
+                )
+        digests[str(path)] = hashlib.sha256(data).hexdigest()
+        _write(root / TARGET / path, data)
+    if not digests:
+        raise BuildError(f"the Python package {name} does not list its files", "pip install it again")
+    return PythonPackage(name, distribution.version, tree_digest(digests))
+
+
+def install_payload(root: Path, version: str) -> PythonPackage:
+    """Copies rehost_payload as it is imported here: sources and data, no byte code."""
+    source = Path(rehost_payload.__file__).resolve().parent
+    digests = {}
+    for path in sorted(source.rglob("*")):
+        if (
+            path.is_dir()
+            or "__pycache__" in path.parts
+            or path.suffix in (".pyc", ".pyo")
+            or path.name[0] == "."
+        ):
+            continue
+        data = path.read_bytes()
+        name = f"rehost_payload/{path.relative_to(source).as_posix()}"
+        digests[name] = hashlib.sha256(data).hexdigest()
+        _write(root / TARGET / name, data)
+    return PythonPackage("rehost_payload", version, tree_digest(digests))
+
+
+def tree_digest(digests: dict[str, str]) -> str:
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(0o644)
