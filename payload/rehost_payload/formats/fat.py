@@ -254,7 +254,7 @@ class FatVolume(FileSystemReader):
             cluster = self._entry(cluster)
 
     def read_clusters(self, cluster: int, inside: int, length: int) -> bytes:
-        start = self.boot.data_sector * self.boot.sector_size + (cluster - 2) * self.cluster_size + inside
+        start = self._cluster_offset(cluster) + inside
         data = self._source.read_at(start, length)
         if len(data) != length:
             raise FormatError("FAT volume", "it ends before its data", start)
@@ -285,23 +285,37 @@ class FatVolume(FileSystemReader):
 
     def _raw_entries(self, first: int) -> Iterator[bytes]:
         """The 32-byte entries of a directory up to its end mark; ``first`` 0 is the root."""
-        pieces: Iterator[bytes]
+        return (raw for _, raw in self._placed_entries(first))
+
+    def entry_places(self, first: int) -> list[tuple[int, bytes]]:
+        """(byte offset on the volume, 32 bytes) of a directory's entries, deleted ones included."""
+        return list(self._placed_entries(first))
+
+    @staticmethod
+    def short_name(raw: bytes) -> str:
+        return _short_name(raw)
+
+    def _cluster_offset(self, cluster: int) -> int:
+        return self.boot.data_sector * self.boot.sector_size + (cluster - 2) * self.cluster_size
+
+    def _placed_entries(self, first: int) -> Iterator[tuple[int, bytes]]:
+        places: Iterator[tuple[int, int]]
         if first == 0 and self.boot.bits != 32:
-            start = self.boot.root_sector * self.boot.sector_size
-            pieces = iter([self._source.read_at(start, self.boot.root_entries * 32)])
+            places = iter([(self.boot.root_sector * self.boot.sector_size, self.boot.root_entries * 32)])
         else:
             chain = self.chain(first or self.boot.root_cluster)
-            pieces = (self.read_clusters(c, 0, self.cluster_size) for c in chain)
+            places = ((self._cluster_offset(cluster), self.cluster_size) for cluster in chain)
         total = 0
-        for piece in pieces:
-            total += len(piece)
-            if total > _MAX_DIRECTORY:
-                raise FormatError("FAT directory", "it is longer than a directory can be")
-            for position in range(0, len(piece) - 31, 32):
+        for start, length in places:
+            piece = self._source.read_at(start, length)
+            total += length
+            if total > _MAX_DIRECTORY or len(piece) != length:
+                raise FormatError("FAT directory", "it is longer than it can be", start)
+            for position in range(0, length, 32):
                 raw = piece[position : position + 32]
                 if raw[0] == 0:
                     return
-                yield raw
+                yield start + position, raw
 
     def _entries(self, first: int) -> list[_Entry]:
         cached = self._directories.get(first)

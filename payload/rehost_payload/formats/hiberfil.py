@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from .filesystem import FileSystemReader
+
 
 class Hibernation(StrEnum):
     NONE = "none"  # zeros, empty, or no signature that a resume would follow
@@ -27,3 +29,11 @@ def state(start: bytes) -> Hibernation:
     if magic in _IMAGE:
         return Hibernation.HIBERNATED
     return Hibernation.RESUMED if magic in _USED else Hibernation.NONE
+
+
+def is_hibernated(volume: FileSystemReader) -> bool:
+    """Whether a resumable image lies in the volume's root. Raises FormatError where it cannot be read."""
+    found = volume.stat("\\hiberfil.sys")
+    if found is None or found.is_directory:
+        return False
+    return state(volume.open("\\hiberfil.sys").read_at(0, 4096)) is Hibernation.HIBERNATED

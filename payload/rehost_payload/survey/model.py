@@ -1,10 +1,11 @@
 """The description of a machine as it stands: what survey writes and everything after it reads.
 
 Plain, frozen data. `to_json`/`from_json` (survey/json.py) turn it into JSON and back without loss, so that a
-survey.json from a user's server reproduces his diagnosis elsewhere. Identifiers ("disk0", "disk0p1") are valid
-inside one survey only; what must be found again after a reboot is named by GUID, signature and offset.
+survey.json from a user's server reproduces his diagnosis elsewhere. Identifiers ("disk0", "disk0p1") are
+valid inside one survey only; what must be found again after a reboot is named by GUID, signature and offset.
 
-All sizes and offsets are bytes, all LBAs count logical sectors of the disk, GUIDs are lower case without braces.
+All sizes and offsets are bytes, all LBAs count logical sectors of the disk, GUIDs are lower case without
+braces.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class StoreState(StrEnum):
     EMPTY = "empty"  # zero bytes, or zeros only
     NOT_A_HIVE = "not-a-hive"
     DAMAGED = "damaged"
-    DIRTY = "dirty"  # sequence numbers differ; `objects` show it with its logs replayed where that was possible
+    DIRTY = (
+        "dirty"  # sequence numbers differ; `objects` show it with its logs replayed where that was possible
+    )
 
 
 class StoreRole(StrEnum):

@@ -14,9 +14,14 @@ from typing import Protocol
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.survey.model import Controller, Firmware
 
-
 TEMPORARY_NAME = "rehost.tmp"
-"""The one name that `WritableVolume.replace` uses beside its target, so that whatever a power cut leaves is found."""
+"""The one name that `WritableVolume.replace` uses beside its target, so that whatever a power cut leaves is
+found."""
+
+
+BUSY_NAME = "rehost.busy"
+"""Stands in the root of an NTFS volume while we write to it. On a volume that is dirty it means: the volume
+was clean before us and a power cut interrupted us, so that we may go on where otherwise we would refuse."""
 
 
 class SystemError_(Exception):
@@ -63,8 +68,8 @@ class DiskHandle(Protocol):
 class WritableVolume(Protocol):
     """A volume mounted for writing. Paths use backslashes, are absolute and matched without case.
 
-    `replace` is old-or-new under power cuts: temporary file (TEMPORARY_NAME in the same folder), fsync, rename,
-    fsync of the folder. Errors are SystemError_ ("no-space", "read-only", "gone", "io", "absent").
+    `replace` is old-or-new under power cuts: temporary file (TEMPORARY_NAME in the same folder), fsync,
+    rename, fsync of the folder. Errors are SystemError_ ("no-space", "read-only", "gone", "io", "absent").
     """
 
     def read(self, path: str) -> bytes: ...

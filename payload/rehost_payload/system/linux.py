@@ -1,0 +1,240 @@
+"""The System of a Linux base: block devices from /sys, mounts, hivex, efivarfs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost_payload.formats import hiberfil
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.fat import FatVolume
+from rehost_payload.formats.fat_leftover import shared_leftovers
+from rehost_payload.formats.hive import HiveEdit
+from rehost_payload.formats.ntfs import NtfsVolume
+from rehost_payload.formats.source import ByteSource, SliceSource
+from rehost_payload.survey.filesystems import open_filesystem
+from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
+from rehost_payload.system import blockio, sysfs
+from rehost_payload.system.efivars import Variables
+from rehost_payload.system.handles import FileDisk
+from rehost_payload.system.hivex_edit import edit_hive
+from rehost_payload.system.mounting import MountedVolume, Way, mount_efivarfs, mounted, ways
+from rehost_payload.system.protocol import (
+    BUSY_NAME,
+    TEMPORARY_NAME,
+    DiskInfo,
+    SystemError_,
+    WritableVolume,
+)
+
+MEDIUM_LABEL = b"REHOST-ISO"
+
+
+@dataclass
+class _Mount:
+    """A volume that is mounted now; ``users`` counts the `writable` blocks around it."""
+
+    volume: MountedVolume
+    stack: ExitStack
+    users: int = 0
+
+
+class LinuxSystem:
+    """Implements System. ``root`` is "/" except in tests, which build a /sys of their own."""
+
+    name = "linux"
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._problems: list[str] = []
+        self._mounts: dict[tuple[str, int], _Mount] = {}
+
+    # --- what is there ---
+
+    def firmware(self) -> Firmware:
+        if not (self._root / "sys/firmware/efi").is_dir():
+            return Firmware(FirmwareMode.BIOS)
+        return self._variables().firmware()
+
+    def _variables(self) -> Variables:
+        folder = self._root / "sys/firmware/efi/efivars"
+        if self._root == Path("/"):
+            mount_efivarfs(folder)
+        return Variables(folder)
+
+    def controllers(self) -> Sequence[Controller]:
+        return sysfs.controllers(self._root)
+
+    def disks(self) -> Sequence[FileDisk]:
+        """Opens every disk read-only and drops what the kernel had cached of it."""
+        self._problems = []
+        addresses = {controller.address for controller in self.controllers()}
+        opened: list[FileDisk] = []
+        for device in sysfs.block_devices(self._root):
+            try:
+                descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                self._problems.append(f"{device.path}: {error.strerror}")
+                continue
+            blockio.forget_cache(descriptor)
+            info = DiskInfo(
+                path=device.path,
+                size=device.size,
+                sector_size=device.sector_size,
+                model=device.model,
+                serial=device.serial,
+                transport=device.transport,
+                controller=device.controller if device.controller in addresses else None,
+                read_only=device.read_only,
+                removable=device.removable,
+                boot_medium=_is_medium(descriptor),
+            )
+            opened.append(FileDisk(info, descriptor, device.partitions))
+        return opened
+
+    def problems(self) -> Sequence[str]:
+        return tuple(self._problems)
+
+    # --- writing ---
+
+    @contextmanager
+    def writable(self, disk: str, offset: int, size: int) -> Iterator[WritableVolume]:
+        """See System.writable. A volume that is mounted already is shared; the last user unmounts it."""
+        key = (disk, offset)
+        mount = self._mounts.get(key)
+        if mount is None:
+            stack = ExitStack()
+            with stack:
+                volume = stack.enter_context(self._mounted(disk, offset, size))
+                mount = self._mounts[key] = _Mount(volume, stack.pop_all())
+        mount.users += 1
+        try:
+            yield mount.volume
+        finally:
+            mount.users -= 1
+            if mount.users == 0:
+                del self._mounts[key]
+                mount.stack.close()
+
+    @contextmanager
+    def _mounted(self, disk: str, offset: int, size: int) -> Iterator[MountedVolume]:
+        device = self._device(disk)
+        if device.read_only:
+            raise SystemError_("read-only", f"{disk} is read-only")
+        try:
+            attempts, marked = self._prepare(device, offset, size)
+        except FormatError as error:
+            raise SystemError_("mount", f"{disk} at {offset:#x}: {error}") from error
+        except OSError as error:
+            raise blockio.os_error(error, disk) from error
+        with self._node(device, offset, size) as node:
+            try:
+                with mounted(node, attempts) as target:
+                    volume = MountedVolume(target)
+                    if marked and not volume.exists(BUSY_NAME):
+                        volume.append(BUSY_NAME, b"")
+                    try:
+                        yield volume
+                    finally:
+                        if marked:
+                            with suppress(SystemError_):  # a disk that has vanished
+                                volume.remove(BUSY_NAME)
+            finally:
+                self._forget(disk)
+
+    def _device(self, disk: str) -> sysfs.BlockDevice:
+        for device in sysfs.block_devices(self._root):
+            if device.path == disk:
+                return device
+        raise SystemError_("gone", f"{disk} is not there any more")
+
+    def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int) -> tuple[list[Way], bool]:
+        """The ways to mount a volume that may be written, and whether it is to be marked while it is.
+
+        Raises SystemError_ ("hibernated", "dirty") for one that may not.
+        """
+        descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            blockio.forget_cache(descriptor)
+            info = DiskInfo(device.path, device.size, device.sector_size)
+            source = SliceSource(FileDisk(info, descriptor), offset, size)
+            reader = open_filesystem(source)
+            if isinstance(reader, FatVolume):
+                self._remove_leftovers(device, offset, source)
+            if not isinstance(reader, NtfsVolume):
+                return ways(reader.kind), False
+            interrupted = reader.exists(BUSY_NAME)
+            if hiberfil.is_hibernated(reader):
+                raise SystemError_("hibernated", f"{device.path} at {offset:#x}: Windows is hibernated on it")
+            if reader.dirty and not interrupted:
+                raise SystemError_("dirty", f"{device.path} at {offset:#x}: the volume is marked for a check")
+            unclean = reader.journal_unclean() and not interrupted
+            return ways("ntfs", journal_unclean=unclean, forced=interrupted), True
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _remove_leftovers(device: sysfs.BlockDevice, offset: int, source: ByteSource) -> None:
+        """Deletes the folder entries of temporary files that share their clusters with a good file."""
+        sector = device.sector_size
+        changed: dict[int, bytearray] = {}
+        for place, byte in shared_leftovers(source, TEMPORARY_NAME):
+            start = place // sector * sector
+            content = changed.setdefault(start, bytearray(source.read_at(start, sector)))
+            content[place - start : place - start + 1] = byte
+        for start, content in changed.items():
+            blockio.write_sectors(device.path, sector, offset + start, bytes(content))
+
+    @contextmanager
+    def _node(self, device: sysfs.BlockDevice, offset: int, size: int) -> Iterator[str]:
+        """The device node of the volume; where the kernel knows none, one is made for the time of the
+        block."""
+        if offset in device.partitions:
+            yield device.partitions[offset]
+        elif offset == 0:
+            yield device.path
+        else:
+            known = {int(path[len(device.path) :].lstrip("p")) for path in device.partitions.values()}
+            number = blockio.add_partition(device.path, offset, size, known)
+            try:
+                separator = "p" if device.path[-1].isdecimal() else ""
+                yield f"{device.path}{separator}{number}"
+            finally:
+                with suppress(SystemError_):
+                    blockio.delete_partition(device.path, number)
+
+    @staticmethod
+    def _forget(disk: str) -> None:
+        with suppress(OSError):
+            descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                blockio.forget_cache(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def write_sectors(self, disk: str, offset: int, data: bytes) -> None:
+        blockio.write_sectors(disk, self._device(disk).sector_size, offset, data)
+
+    def reread_partitions(self, disk: str) -> None:
+        blockio.reread_partitions(disk)
+
+    def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
+        return edit_hive(hive, edits)
+
+    def set_firmware_variable(self, name: str, data: bytes | None) -> None:
+        self._variables().write(name, data)
+
+    def firmware_variable(self, name: str) -> bytes | None:
+        return self._variables().read(name)
+
+
+def _is_medium(descriptor: int) -> bool:
+    """Our own ISO, written to a stick or seen by a virtual drive: volume label of its ISO 9660 descriptor."""
+    try:
+        data = os.pread(descriptor, 72, 32768)
+    except OSError:
+        return False
+    return data[1:6] == b"CD001" and data[40:72].strip() == MEDIUM_LABEL
