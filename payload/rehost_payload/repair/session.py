@@ -125,7 +125,7 @@ def run_repair(
         return _repair(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
     except ApplyError as e:
         return _kept(system, places, files, ended(ResultWord.FAILED, str(e)))
-    except SystemError_ as e:
+    except (SystemError_, OSError) as e:
         return ended(ResultWord.FAILED, str(e))
 
 
@@ -162,8 +162,11 @@ def _repair(
     )
     outcome = Outcome(result, survey, after)
     if files is not None:
-        with mounted(system, place.volume) as volume:
-            _write_files(volume, folder, files(outcome))
+        try:
+            with mounted(system, place.volume) as volume:
+                _write_files(volume, folder, files(outcome))
+        except (SystemError_, OSError) as e:  # the work is done and verified all the same
+            return _noted(outcome, place.id, e)
     return outcome
 
 
@@ -194,13 +197,16 @@ def _kept(system: System, places: tuple[JournalPlace, ...], files: Files | None,
     try:
         with mounted(system, own[0].volume) as volume:
             _write_files(volume, _run_folder(volume, outcome.result.started), files(outcome))
-    except SystemError_ as e:
-        note = f"the report could not be written to {own[0].id}: {e.detail}"
-        result = outcome.result
-        return replace(
-            outcome, result=replace(result, error=f"{result.error}; {note}" if result.error else note)
-        )
+    except (SystemError_, OSError) as e:
+        return _noted(outcome, own[0].id, e)
     return outcome
+
+
+def _noted(outcome: Outcome, volume: str, error: Exception) -> Outcome:
+    """The outcome with a word on why there is no report."""
+    note = f"the report could not be written to {volume}: {error}"
+    before = outcome.result.error
+    return replace(outcome, result=replace(outcome.result, error=f"{before}; {note}" if before else note))
 
 
 def _write_files(volume: WritableVolume, folder: str, content: Mapping[str, bytes]) -> None:
@@ -270,7 +276,7 @@ def run_undo(
     try:
         with mounted(system, run.volume) as volume:
             changes = undo(Journal(volume, run.folder), system, progress, force)
-    except (ApplyError, SystemError_) as e:
+    except (ApplyError, SystemError_, OSError) as e:
         return ended(ResultWord.FAILED, str(e), (), where)
     after = survey_machine(system, progress)
     outcome = replace(
@@ -282,8 +288,6 @@ def run_undo(
         try:
             with mounted(system, run.volume) as volume:
                 _write_files(volume, run.folder, {f"undo-{n}": d for n, d in files(outcome).items()})
-        except SystemError_ as e:
-            return replace(
-                outcome, result=replace(outcome.result, error=f"the report could not be written: {e}")
-            )
+        except (SystemError_, OSError) as e:
+            return _noted(outcome, run.volume_id, e)
     return outcome
