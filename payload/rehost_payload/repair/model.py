@@ -232,3 +232,4 @@ class RunResult:
     diagnosis_after: Diagnosis | None = None
     error: str | None = None
     journal: str | None = None  # where the originals are, in words for the operator
+    rolled_back: bool = True  # False: an error left changes behind that undo has to take back
