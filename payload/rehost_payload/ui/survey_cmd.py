@@ -1,0 +1,88 @@
+"""`rehost survey`: what is on the disks of this machine, or on disk images. Nothing is changed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from rehost_payload.survey import survey_images, survey_machine
+from rehost_payload.survey.json import to_json
+from rehost_payload.survey.model import Survey
+from rehost_payload.system.protocol import Progress, SystemError_
+from rehost_payload.ui.console import speaks_utf8
+from rehost_payload.ui.describe import Names
+from rehost_payload.ui.progress import ProgressLine
+from rehost_payload.ui.show import Page
+from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
+
+
+@click.command()
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A disk image instead of this machine's disks; may be given several times.",
+)
+@click.option("--json", "json_", is_flag=True, help="The whole survey as JSON, to be kept or sent.")
+@click.option("--language", metavar="LANG", help="Language of the text, en or de; default: your locale.")
+def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
+    """Show disks, volumes, Windows installations and boot stores. Nothing is changed.
+
+    Without --image the disks of this machine are looked at, for which root is needed. Images may be raw,
+    qcow2, VHDX, VHD or VMDK; all but raw need qemu-nbd (package qemu-utils).
+
+    \b
+    Examples:
+      rehost survey --image server.img
+      rehost survey --image os.vhdx --image data.vhdx
+      rehost survey --json --image server.qcow2 > survey.json
+      sudo rehost survey
+
+    \b
+    Exit codes:
+      0    done (what could not be read is listed)
+      1    nothing could be read
+      2    the command line is wrong
+    """
+    texts = Texts(language_of(language))
+    terminal = sys.stderr.isatty()
+    utf8 = speaks_utf8(2, getattr(sys.stderr, "encoding", None))
+    progress = ProgressLine(sys.stderr, texts, terminal=terminal, utf8=utf8)
+    try:
+        found = _survey(images, progress)
+    except SystemError_ as error:
+        click.echo(f"rehost: {error.detail}", err=True)
+        sys.exit(1)
+    finally:
+        progress.close()
+    if json_:
+        click.echo(to_json(found), nl=False)
+    else:
+        _print(Page(Names(found, texts)).survey(found))
+    if not found.disks:
+        for problem in found.problems:
+            click.echo(f"rehost: {problem.where}: {problem.detail}", err=True)
+        click.echo("rehost: no disk could be read" + ("" if images else "; are you root?"), err=True)
+        sys.exit(1)
+
+
+def _survey(images: tuple[Path, ...], progress: Progress) -> Survey:
+    if images:
+        return survey_images(images, progress)
+    if not sys.platform.startswith("linux"):
+        raise SystemError_("system", "on this system only disk images can be surveyed: give --image FILE")
+    from rehost_payload.system.linux import LinuxSystem
+
+    return survey_machine(LinuxSystem(), progress)
+
+
+def _print(lines: list[str]) -> None:
+    text = clean("\n".join(lines).strip("\n")) + "\n"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") != "utf8":
+        text = ascii_fold(text)
+    click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
