@@ -24,24 +24,32 @@ class JournalPlace:
 
 
 def journal_places(survey: Survey, choices: Choices | None = None) -> tuple[JournalPlace, ...]:
-    """Candidates, best first: a volume labelled REHOST; the volume of a Windows; the EFI system partition."""
+    """Where a run may keep its journal, best first: a volume labelled REHOST; a Windows volume; the ESP."""
+    room = {"label": 0, "windows": _ROOM, "esp": _ROOM_ON_ESP}
     view = View(survey, choices or Choices())
-    labelled = [v for v in survey.volumes if v.label.upper() == LABEL and _fit(v, 0)]
-    windows = [v for w in view.candidates if _fit(v := view.volumes[w.volume], _ROOM)]
-    esps = [v for v in view.esps if _fit(v, _ROOM_ON_ESP)]
-    ranked = [(v, "label") for v in labelled] + [(v, "windows") for v in windows] + [(v, "esp") for v in esps]
     return tuple(
-        JournalPlace(view.ref(v), reason, v.id) for v, reason in ranked if not view.disk_of(v.id).read_only
+        p
+        for p in journal_homes(survey, choices)
+        if _fit(view.volumes[p.id], room[p.reason]) and not view.disk_of(p.id).read_only
     )
+
+
+def journal_homes(survey: Survey, choices: Choices | None = None) -> tuple[JournalPlace, ...]:
+    """Where an earlier run may have left its journal: also volumes that could take none now (a power cut
+    leaves the volume dirty that held it)."""
+    view = View(survey, choices or Choices())
+    readable = [v for v in survey.volumes if v.file_system in _WRITABLE and v.unreadable is None]
+    labelled = [(v, "label") for v in readable if v.label.upper() == LABEL]
+    windows = [(v, "windows") for v in readable if any(w.volume == v.id for w in view.candidates)]
+    esps = [(v, "esp") for v in readable if v in view.esps]
+    return tuple(JournalPlace(view.ref(v), reason, v.id) for v, reason in labelled + windows + esps)
 
 
 def _fit(volume: Volume, room: int) -> bool:
     fat = volume.file_system in (FileSystem.FAT16, FileSystem.FAT32, FileSystem.EXFAT)
     clean = fat or not (volume.dirty or volume.journal_unclean)
     return (
-        volume.file_system in _WRITABLE
-        and volume.unreadable is None
-        and volume.unwritable in (None, "dirty" if fat else None)
+        volume.unwritable in (None, "dirty" if fat else None)
         and not volume.hibernated
         and clean
         and (volume.free is None or volume.free >= room)

@@ -30,7 +30,7 @@ from rehost_payload.repair.model import (
     Verification,
     VolumeRef,
 )
-from rehost_payload.repair.places import JournalPlace, journal_places
+from rehost_payload.repair.places import JournalPlace, journal_homes, journal_places
 from rehost_payload.repair.plan import plan as make_plan
 from rehost_payload.repair.undo import undo
 from rehost_payload.repair.verify import verify
@@ -109,7 +109,8 @@ def run_repair(
     if not plan.actions and diagnosis.question is None:
         blocked = any(f.severity is Severity.BLOCKER for f in diagnosis.findings)
         word = ResultWord.BLOCKED if blocked else ResultWord.NOT_REPAIRED
-        return _kept(system, places, files, ended(word, verification=verify(survey, choices)))
+        note = _interrupted(system, survey) if blocked else None
+        return _kept(system, places, files, ended(word, note, verification=verify(survey, choices)))
     consent = ask(survey, diagnosis, plan, places[0] if places else None)
     if consent.choices is not None and consent.choices != choices:
         choices = consent.choices
@@ -124,7 +125,7 @@ def run_repair(
     try:
         return _repair(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
     except ApplyError as e:
-        return _kept(system, places, files, ended(ResultWord.FAILED, str(e)))
+        return _kept(system, places, files, ended(ResultWord.FAILED, str(e), rolled_back=e.rolled_back))
     except (SystemError_, OSError) as e:
         return ended(ResultWord.FAILED, str(e))
 
@@ -234,7 +235,7 @@ def past_runs(system: System, survey: Survey | None = None) -> tuple[PastRun, ..
     """The runs whose journals lie on a volume where a run may keep them, newest first."""
     survey = survey or survey_machine(system)
     found = []
-    for place in journal_places(survey):
+    for place in journal_homes(survey):
         try:
             with reading(system, place.volume) as reader:
                 for folder, content in find_journals(reader):
@@ -243,6 +244,16 @@ def past_runs(system: System, survey: Survey | None = None) -> tuple[PastRun, ..
         except (SystemError_, FormatError, OSError):
             continue  # a place that cannot be looked at has nothing that we could undo from
     return tuple(sorted(found, key=lambda r: r.stamp, reverse=True))
+
+
+def _interrupted(system: System, survey: Survey) -> str | None:
+    """A word on a run that did not come to its end: what it left may be what stands in the way."""
+    open_runs = [r for r in past_runs(system, survey) if r.undoable and not r.content.complete]
+    return (
+        f"interrupted: an earlier repair ({open_runs[0].stamp}) did not finish; undo it first"
+        if open_runs
+        else None
+    )
 
 
 def run_undo(
