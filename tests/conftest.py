@@ -1,6 +1,85 @@
-"""Makes `support` (tests/support) importable from every test, whatever folder it lies in."""
+"""Makes `support` (tests/support) importable from every test, and gives the fixtures that several folders share.
+
+REHOST_ISO     an ISO to test instead of a newly built one
+REHOST_MSBOOT  Microsoft's boot files, see tests/msboot/README.md
+"""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from support import msboot, product, qemu
+
+
+@pytest.fixture(scope="session")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> product.Product:
+    """The ISO, built once for all tests that boot it."""
+    missing = qemu.missing_tools()
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)} (tools/setup.sh test)")
+    return product.provide(tmp_path_factory.mktemp("medium"))
+
+
+@pytest.fixture(scope="session")
+def microsoft() -> msboot.Files:
+    """Microsoft's boot files; the test is skipped, and says so, where they are absent."""
+    found, why = msboot.files()
+    if found is None:
+        pytest.skip(why)
+    return found
+
+
+class Table:
+    """Lines that are printed together after all tests: what was measured or judged."""
+
+    def __init__(self, title: str, columns: tuple[str, ...]) -> None:
+        self.title = title
+        self.rows: list[tuple[str, ...]] = [columns]
+
+    def add(self, *cells: object) -> None:
+        self.rows.append(tuple(str(cell) for cell in cells))
+
+    def lines(self) -> Iterator[str]:
+        widths = [max(len(row[i]) for row in self.rows) for i in range(len(self.rows[0]))]
+        for row in self.rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+_VERDICTS = Table(
+    "what Microsoft's boot manager says", ("boot manager", "case", "before", "after repair", "s")
+)
+_RUNS = Table("unattended runs", ("case", "result", "to start s", "to result s", "to off s"))
+
+
+@pytest.fixture(scope="session")
+def verdicts() -> Table:
+    return _VERDICTS
+
+
+@pytest.fixture(scope="session")
+def runs() -> Table:
+    return _RUNS
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for table in (_VERDICTS, _RUNS):
+        if len(table.rows) > 1:
+            terminalreporter.section(table.title)
+            for line in table.lines():
+                terminalreporter.write_line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that boot machines are marked by the folder they lie in, and run after all others."""
+    for item in items:
+        for name in ("e2e", "msboot"):
+            if f"/tests/{name}/" in item.path.as_posix():
+                item.add_marker(name)
+    slow = ("e2e", "msboot")
+    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in slow))

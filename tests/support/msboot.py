@@ -148,6 +148,10 @@ def recovery_image(boot: windows.BootFiles) -> bytes:
         return image.read_bytes()
 
 
+def with_recovery(boot: windows.BootFiles) -> windows.BootFiles:
+    return replace(boot, wim=recovery_image(boot))
+
+
 # --- the copy
 
 

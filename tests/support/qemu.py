@@ -78,7 +78,7 @@ def plain_text(raw: bytes) -> str:
     """Console output without the terminal's control sequences; cursor movements count as line ends."""
     text = raw.decode("utf-8", "replace")
     text = re.sub(r"\x1b\[[0-9;]*[Hf]", "\n", text)
-    return _ESCAPES.sub("", text).replace("\r", "\n").replace("\0", "")
+    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
 
 
 class Console:
@@ -391,17 +391,19 @@ class Machine:
     def send(self, text: str) -> None:
         self.console.send(text)
 
+    def open_shell(self, prompt: str, timeout: float) -> None:
+        """Waits for the shell's prompt on the serial console and makes it fit for `shell`: no echo, no prompt."""
+        self.wait_for(prompt, timeout)
+        self.send("stty -echo; PS1=; echo rea''dy\n")
+        self.wait_for("ready", 30)
+
     def shell(self, command: str, timeout: float = 60) -> tuple[int, str]:
-        """Runs a command in a shell that waits on the serial console: its exit code and output."""
+        """Runs a command in the shell that `open_shell` found: its exit code and what it wrote."""
         tag = f"{time.monotonic_ns():x}"
-        # the tag is put together by the shell, so that the echo of what we type does not look like the answer
-        self.send(f"{command}; echo \"<$?-{tag[:4]}\"'{tag[4:]}>'\n")
         start = self._mark
+        self.send(f'{command}; echo "<$?-{tag}>"\n')
         match = self.wait_for(rf"<(\d+)-{tag}>", timeout)
-        output = self.text[start : match.start()]
-        # drop the echo of the command line, which ends with the tag's second half
-        echo = output.rfind(f"'{tag[4:]}>'")
-        return int(match[1]), output[echo + len(tag) - 4 + 3 :].strip("\n") if echo >= 0 else output.strip()
+        return int(match[1]), self.text[start : match.start()].strip("\n")
 
     # --- QMP
 

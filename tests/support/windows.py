@@ -8,13 +8,12 @@ Microsoft's own files the programs are empty PE images; with `BootFiles` the dis
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from support import disks, hives, stores
+from support import disks, hives, sparse, stores
 from support.disks import DiskLayout, PartitionLayout, PartitionSpec
 from support.hives import dword, sz
 from support.pe_image import make_pe
@@ -173,6 +172,12 @@ def recovery_tree(boot: BootFiles) -> dict[str, bytes]:
     return {f"{folder}/Winre.wim": boot.wim, f"{folder}/boot.sdi": boot.sdi, f"{folder}/ReAgent.xml": b"<x/>"}
 
 
+def decoy_tree(boot: BootFiles) -> dict[str, bytes]:
+    """A volume that looks like Windows to somebody who looks only for winload."""
+    system = "Windows/System32"
+    return {f"{system}/winload.efi": boot.winload_efi, f"{system}/winload.exe": boot.winload_exe}
+
+
 # --- healthy servers
 
 
@@ -288,20 +293,6 @@ def make_store_dirty(disk: DiskLayout, change: Callable[[bytes], bytes]) -> None
 
 def copy_disk(disk: DiskLayout, path: Path) -> DiskLayout:
     """The same disk in another file, holes kept."""
-    from support import sparse
-
     sparse.make(path, disk.size)
     sparse.copy_range(disk.path, 0, path, 0, disk.size)
     return replace(disk, path=path)
-
-
-def description(store: bytes) -> str:
-    """Of the store's default entry: for tests that want to know which one they see."""
-    _, data = stores.elements(store)[stores.LOADER, 0x12000004]
-    return data.decode("utf-16-le").rstrip("\0")
-
-
-def sector_checksum(path: Path) -> int:
-    import zlib
-
-    return zlib.crc32(struct.pack("<Q", path.stat().st_size) + path.read_bytes())
