@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from rehost_payload.formats.bcd_devices import (
@@ -43,6 +43,7 @@ from rehost_payload.formats.hive import (
     HiveEdit,
     Key,
     SetValue,
+    Value,
     decode_string,
     decode_strings,
     encode_string,
@@ -69,6 +70,7 @@ _DEVICES = (
     LocateDevice,
     UnknownDevice,
 )
+_LONGEST_NAME = 1024  # bytes of Description\\KeyName; real ones have 24
 _ELEMENT_KEY = re.compile("[0-9A-Fa-f]{8}")
 
 
@@ -168,7 +170,6 @@ class Store:
     key_name: str | None = None  # Description\KeyName: "BCD00000000" is the system store. Often garbage
     dirty: bool = False
     oddities: tuple[str, ...] = ()
-    description: Mapping[str, bytes] = field(default_factory=dict)  # all values of the Description key
 
     def get(self, guid: str) -> BcdObject | None:
         return self.objects.get(normal_guid(guid))
@@ -193,26 +194,42 @@ def store_from_hive(hive: Hive) -> Store:
         raise FormatError("boot store", "the hive has no key Objects")
     oddities: list[str] = []
     objects: dict[str, BcdObject] = {}
+    data = 0
     for key in objects_key.subkeys():
-        parsed = _object(key, oddities)
+        parsed, size = _object(key, oddities, hive.size - data)
         objects[parsed.guid] = parsed
+        data += size
     description = hive.find("Description")
-    values = {} if description is None else {value.name: value.data for value in description.values()}
-    key_name = decode_string(values["KeyName"]) if "KeyName" in values else None
-    return Store(objects, key_name, hive.dirty, tuple(oddities), values)
+    value = None if description is None else description.value("KeyName")
+    key_name = None if value is None or value.size > _LONGEST_NAME else decode_string(value.data)
+    return Store(objects, key_name, hive.dirty, tuple(oddities))
 
 
-def _object(key: Key, oddities: list[str]) -> BcdObject:
+def _object(key: Key, oddities: list[str], budget: int) -> tuple[BcdObject, int]:
+    """The object, and how many bytes of data it holds: never more than ``budget``.
+
+    Values of a sound hive do not share their data, so all together they are smaller than the hive. Without this, a
+    small hostile store could claim its one large cell for every element.
+    """
     object_type: int | None = None
     firmware_variable: bytes | None = None
+    taken = 0
+
+    def take(value: Value) -> bytes:
+        nonlocal taken
+        taken += value.size
+        if taken > budget:
+            raise FormatError("boot store", "its elements hold more data than the hive")
+        return value.data
+
     description = key.subkey("Description")
     if description is not None:
         value = description.value("Type")
-        if value is not None and value.type == REG_DWORD and len(value.data) == 4:
+        if value is not None and value.type == REG_DWORD and value.size == 4:
             object_type = int.from_bytes(value.data, "little")
         value = description.value("FirmwareVariable")
         if value is not None:
-            firmware_variable = value.data
+            firmware_variable = take(value)
     if object_type is None:
         oddities.append(f"{key.name} has no type")
     elements: dict[int, Element] = {}
@@ -223,8 +240,8 @@ def _object(key: Key, oddities: list[str]) -> BcdObject:
             oddities.append(f"{key.name}: {child.name} is no element")
             continue
         number = int(child.name, 16)
-        elements[number] = Element(number, value.type, value.data, child.name)
-    return BcdObject(normal_guid(key.name), object_type, elements, firmware_variable, key.name)
+        elements[number] = Element(number, value.type, take(value), child.name)
+    return BcdObject(normal_guid(key.name), object_type, elements, firmware_variable, key.name), taken
 
 
 def encode_value(element_type: int, value: ElementValue | Sequence[str] | Sequence[int]) -> tuple[int, bytes]:

@@ -6,7 +6,8 @@ a 100 MB SOFTWARE hive costs no more than the path that is followed. Everything 
 also `Key.subkeys()` in the middle of an iteration.
 
 Hostile hives are bounded: a cell lies inside the hive bins data, a list yields no more keys than its key claims, no
-key twice and only those that name this key as their parent. So a walk visits every key node at most once.
+key twice and only those that name this key as their parent. So a walk visits every key node at most once, and every
+value. Only data may be shared by hostile values: who keeps the data of many must look at the sum of their sizes.
 """
 
 from __future__ import annotations
@@ -168,6 +169,11 @@ class Hive:
         return hive
 
     @property
+    def size(self) -> int:
+        """Bytes of base block and hive bins, without padding behind them."""
+        return self._end
+
+    @property
     def dirty(self) -> bool:
         """A write was not finished: what this shows may lack changes that are in the logs."""
         return self.sequence1 != self.sequence2
@@ -326,7 +332,11 @@ class Key:
         if count == 0:
             return
         listed = hive._bytes(values, 4 * count, "value list")
+        seen: set[int] = set()
         for (offset,) in struct.iter_unpack("<I", listed):
+            if offset in seen:
+                raise FormatError("value list", f"the value at {offset:#x} is listed twice", self._at)
+            seen.add(offset)
             yield Value(hive, offset)
 
     def value(self, name: str) -> Value | None:

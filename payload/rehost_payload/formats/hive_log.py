@@ -96,9 +96,11 @@ def replay(data: bytes, logs: Sequence[bytes]) -> Replayed:
         hive[:_SECTOR] = best[0].data[:_SECTOR]
         struct.pack_into("<I", hive, 28, 0)  # from "transaction log" back to "primary file"
     limit = len(data) + sum(len(log) for log in logs)
-    # a hive has logs of one format; where both lie about, the old ones are left over from an older Windows
-    applied, last = _apply_new(hive, new, intact, limit, warnings)
-    if not applied:
+    # a hive has logs of one format; where both lie about, the old ones are left over from an older Windows, and
+    # newer ones no longer change the time of writing by which such a log is known to belong to the hive
+    if new:
+        applied, last = _apply_new(hive, new, intact, limit, warnings)
+    else:
         applied, last = _apply_old(hive, old, limit, warnings)
     if not applied:
         warnings.append("no log could be applied: changes that were not yet written are lost")
