@@ -35,6 +35,7 @@ TYPE_BOOTMGR = 0x10100002
 TYPE_OSLOADER = 0x10200003
 TYPE_RESUME = 0x10200004
 TYPE_MEMDIAG = 0x10200005
+TYPE_FIRMWARE_APPLICATION = 0x101FFFFF
 DEVICE = 0x11000001
 PATH = 0x12000002
 DESCRIPTION = 0x12000004
@@ -134,8 +135,14 @@ def _by_role(view: View, store: BootStore, obj: BcdObject, e: Element, what: Dev
         for loader in loaders:
             yield from loader_volumes(view, store, loader)
         if not loaders:
-            program = obj.string(PATH)
-            yield from _nearest(view, own, view.holders(program) if program else ())
+            yield from _with_program(view, own, obj)
+    elif obj.type != TYPE_FIRMWARE_APPLICATION and e.type == DEVICE:
+        yield from _with_program(view, own, obj)  # boot sector files, tools: whatever has a program of its own
+
+
+def _with_program(view: View, own: Volume, obj: BcdObject) -> list[Volume]:
+    program = obj.string(PATH)
+    return _nearest(view, own, view.holders(program)) if program else []
 
 
 def _nearest(view: View, own: Volume, volumes: tuple[Volume, ...]) -> list[Volume]:

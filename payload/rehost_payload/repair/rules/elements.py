@@ -18,6 +18,7 @@ from rehost_payload.repair.targets import (
     OSDEVICE,
     PATH,
     SYSTEMROOT,
+    TYPE_FIRMWARE_APPLICATION,
     TYPE_OSLOADER,
     TYPE_RESUME,
     DeviceElement,
@@ -96,6 +97,8 @@ def _merged(issues: Sequence[Issue]) -> Issue:
 
 
 def _entry_devices(view: View, store: BootStore, devices: Sequence[DeviceElement]) -> Iterator[Issue]:
+    """Entries of the firmware ("UEFI: USB stick") are Windows' copy of its variables: that one names something
+    which is not plugged in is no finding."""
     for device in devices:
         obj, kind = device.object, device.element.type
         weight = _weight(view, store, obj, kind)
@@ -104,7 +107,8 @@ def _entry_devices(view: View, store: BootStore, devices: Sequence[DeviceElement
         if device.unknown:
             yield _unknown(view, device, weight, params, where)
         elif device.missing:
-            yield _missing(view, device, weight, params, where)
+            if obj.type != TYPE_FIRMWARE_APPLICATION or len(device.wanted) == 1:
+                yield _missing(view, device, weight, params, where)
         elif device.stale_disks:
             new = retarget(view, device, None)
             evidence = tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rehost_payload.formats.bcd_devices import VhdDevice, walk_devices
 from rehost_payload.repair.issue import Issue
 from rehost_payload.repair.model import Finding, Severity
 from rehost_payload.repair.view import View
@@ -29,7 +30,8 @@ def rules(view: View) -> Iterator[Issue]:
             params = {"volume": v.id, "reason": v.unreadable}
             yield Issue(Finding("volume.unreadable", Severity.INFO, v.id, params, (_line(v),)))
     if not view.windows and not locked:
-        yield Issue(Finding("windows.none", Severity.BLOCKER, "machine", {}, tuple(_line(v) for v in ours)))
+        weight = Severity.WARNING if _in_virtual_disk(view) else Severity.FATAL
+        yield Issue(Finding("windows.none", weight, "machine", {}, tuple(_line(v) for v in ours)))
     if len(view.windows) > 1:
         names = tuple(f"{w.id} ({w.product_name}, {w.build})" for w in view.windows)
         params = {"count": str(len(names)), "candidates": ", ".join(names)}
@@ -46,6 +48,12 @@ def rules(view: View) -> Iterator[Issue]:
                     (f"{w.volume} {hive}: {w.system_hive.value}",),
                 )
             )
+
+
+def _in_virtual_disk(view: View) -> bool:
+    """Whether an entry starts a Windows from a VHD(X), into which survey does not look."""
+    elements = (e for s in view.stores for _, e in view.content(s).elements())
+    return any(isinstance(d, VhdDevice) for e in elements if e.device for d in walk_devices(e.device))
 
 
 def _line(volume: Volume) -> str:
