@@ -5,6 +5,7 @@ Every case is judged before the repair as well, so that a judge that is always c
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,8 @@ from support.product import Product
 from support.qemu import Firmware
 
 MIB = 1 << 20
-
-
-def pick(versions: list[str], *builds: str) -> list[str]:
-    """The first version of each build that is there; the last one that is left instead of a missing one."""
-    found = [next((v for v in versions if v.startswith(b)), None) for b in builds]
-    return [v for v in found if v]
+# of installed systems, builds 14393, 17763 and 26100
+REAL_STORES = ("gpt-90a5161612", "gpt-179ec6cd6c", "gpt-50a5f6bb02")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,6 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             reason = why or f"no {name} boot manager in REHOST_MSBOOT"
             missing = [pytest.param("none", marks=pytest.mark.skip(reason=reason))]
             metafunc.parametrize(name, versions or missing)
+    if "corpus_store" in metafunc.fixturenames:
+        folder = Path(os.environ.get("REHOST_CORPUS", product.ROOT.parent / "shared" / "corpus")) / "bcd"
+        found = [folder / f"{name}.bcd" for name in REAL_STORES]
+        found = [path for path in found if path.exists()]
+        reason = f"no real boot stores in {folder} (REHOST_CORPUS)"
+        absent = [pytest.param(folder, marks=pytest.mark.skip(reason=reason))]
+        metafunc.parametrize("corpus_store", found or absent, ids=lambda p: p.stem)
 
 
 class Case:
@@ -72,7 +76,8 @@ class Case:
 
 
 @pytest.fixture
-def case(medium: Product, verdicts: Table, tmp_path: Path) -> Case:
+def case(microsoft: msboot.Files, medium: Product, verdicts: Table, tmp_path: Path) -> Case:
+    # `microsoft` comes first: without its files no medium has to be built
     return Case(medium, verdicts, tmp_path)
 
 

@@ -430,12 +430,13 @@ class Machine:
 
     def plug(self, disk: Disk, key: str) -> None:
         """Adds a disk to the running machine (nvme, virtio-blk or usb-storage); ``key`` names it for `unplug`."""
-        node = {
-            "driver": "raw",
-            "node-name": f"node-{key}",
-            "read-only": disk.read_only,
-            "file": {"driver": "file", "filename": str(disk.path)},
-        }
+        file: dict[str, Any] = {"driver": "file", "filename": str(disk.path)}
+        node: dict[str, Any] = {"driver": "raw", "read-only": disk.read_only, "file": file}
+        if disk.log:
+            disk.log.write_bytes(b"")
+            log = {"driver": "file", "filename": str(disk.log)}
+            node = {"driver": "blklogwrites", "file": {"driver": "raw", "file": file}, "log": log}
+        node["node-name"] = f"node-{key}"
         self.qmp.command("blockdev-add", **node)
         options: dict[str, Any] = {"id": f"disk-{key}", "drive": f"node-{key}"}
         options["serial"] = disk.serial or f"TEST-{key}"
