@@ -1,6 +1,6 @@
 """What to do without anybody at the keyboard: the answer file and the kernel command line.
 
-Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT12/16/32 or NTFS)::
+Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT, exFAT or NTFS)::
 
     [run]
     mode = "repair"          # "repair", "survey", "undo" or "menu"
@@ -17,26 +17,13 @@ stops everything: an order that was misread must not be carried out.
 
 from __future__ import annotations
 
-import contextlib
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.fat import FatVolume
-from rehost_payload.formats.filesystem import FileSystemReader, read_file
-from rehost_payload.formats.ntfs import NtfsVolume
-from rehost_payload.formats.partitions import read_table
-from rehost_payload.formats.signatures import identify
-from rehost_payload.formats.source import ByteSource, SliceSource
-from rehost_payload.system.protocol import DiskHandle, System
 from rehost_payload.ui.texts import LANGUAGES
 
-LABEL = "REHOST"
-FILE = "\\rehost.toml"
-_LIMIT = 64 * 1024
 MODES = ("repair", "survey", "undo", "menu")
 AFTER = ("reboot", "poweroff", "menu")
 
@@ -127,8 +114,8 @@ def _checked(values: dict[str, Any], source: str) -> Orders:
 _WORDS = {"run": "mode", "yes": "yes", "lang": "language", "after": "after", "windows": "windows"}
 _WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff"}
 _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-IGNORED = frozenset({"debug"})
-"""Words of ours on the command line that are meant for the start-up script."""
+IGNORED = frozenset({"keymap", "shell"})
+"""Words of ours that are meant for the start-up scripts (iso/debian/root)."""
 
 
 def split_command_line(text: str) -> list[str]:
@@ -186,62 +173,10 @@ def command_line_orders(path: Path = Path("/proc/cmdline")) -> Orders:
     return parse_command_line(text)
 
 
-# --- looking for the file ----------------------------------------------------------------------------------
-
-
-def volumes_of(disk: DiskHandle) -> Iterator[ByteSource]:
-    """Every partition of a disk, or the whole of it where it has no table."""
-    sector = disk.info.sector_size
-    table = read_table(disk, sector)
-    extents: list[tuple[int, int]] = []  # first sector, number of sectors
-    if table.gpt is not None:
-        extents = [(e.first_lba, e.last_lba - e.first_lba + 1) for e in table.gpt.entries]
-    elif table.mbr is not None:
-        extents = [(p.first_lba, p.sectors) for p in table.mbr.partitions]
-    for first, count in extents or [(0, disk.size // sector)]:
-        yield SliceSource(disk, first * sector, count * sector)
-
-
-def open_labelled(source: ByteSource, label: str = LABEL) -> FileSystemReader | None:
-    """The file system on ``source`` if it is one that we read and has this label. Never raises FormatError."""
-    with contextlib.suppress(FormatError):
-        kind = identify(source).kind
-        reader: FileSystemReader
-        if kind.startswith("fat"):
-            reader = FatVolume(source)
-        elif kind == "ntfs":
-            reader = NtfsVolume(source)
-        else:
-            return None
-        if reader.label.upper() == label:
-            return reader
-    return None
-
-
-def answer_orders(system: System) -> Orders:
-    """The orders in the answer file, or empty ones. Raises OrdersError also where two files differ."""
-    found: dict[bytes, str] = {}
-    for disk in system.disks():
-        try:
-            with contextlib.suppress(OSError):  # a drive without medium, a failing disk: no orders from there
-                for number, source in enumerate(volumes_of(disk), 1):
-                    data = _answer_on(source)
-                    if data is not None:
-                        found.setdefault(data, f"rehost.toml ({disk.info.path}, volume {number})")
-        finally:
-            disk.close()
-    if len(found) > 1:
-        raise OrdersError(", ".join(found.values()), "the answer files differ")
-    for content, where in found.items():
-        return parse_answer(content, where)
-    return Orders()
-
-
-def _answer_on(source: ByteSource) -> bytes | None:
-    reader = open_labelled(source)
-    if reader is None:
-        return None
+def keymap(path: Path = Path("/proc/cmdline")) -> str | None:
+    """The keyboard layout that was asked for ("de-latin1"): who types German reads it as well."""
     try:
-        return read_file(reader, FILE, _LIMIT) if reader.stat(FILE) else None
-    except (FormatError, IsADirectoryError, FileNotFoundError, NotADirectoryError) as e:
-        raise OrdersError("rehost.toml", f"cannot be read: {e}") from e
+        words = split_command_line(path.read_text(errors="replace"))
+    except OSError:
+        return None
+    return next((w.partition("=")[2] for w in words if w.startswith("rehost.keymap=")), None)

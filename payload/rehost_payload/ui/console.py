@@ -82,6 +82,10 @@ class Console:
         self._overflow = False
 
     @property
+    def stream(self) -> TextIO:
+        return self._out
+
+    @property
     def is_terminal(self) -> bool:
         return os.isatty(self.fd)
 

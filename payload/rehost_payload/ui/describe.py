@@ -10,33 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from rehost_payload.formats import bcd_names
 from rehost_payload.repair.model import DiskRef, VolumeRef
-from rehost_payload.survey.model import Disk, FirmwareMode, Partition, Survey, Volume, WindowsInstallation
+from rehost_payload.survey.model import (
+    Disk,
+    FirmwareMode,
+    Partition,
+    StoreObject,
+    Survey,
+    Volume,
+    WindowsInstallation,
+)
 from rehost_payload.ui.texts import Texts
 
 BOOTMGR = "{bootmgr}"
 
-# the elements that are met in practice, named as bcdedit names them
-ELEMENTS = {
-    "11000001": "device",
-    "12000002": "path",
-    "12000004": "description",
-    "14000008": "recoverysequence",
-    "21000001": "osdevice",
-    "21000026": "associatedosdevice",
-    "22000002": "systemroot",
-    "23000003": "default",
-    "24000001": "displayorder",
-    "31000003": "ramdisksdidevice",
-    "32000004": "ramdisksdipath",
-    "11000043": "bsdlogdevice",
-}
-OBJECTS = {
-    "9dea862c-5cdd-4e70-acc1-f32b344d4795": BOOTMGR,
-    "b2721d73-1db4-4c62-bf78-c548a880142d": "{memdiag}",
-    "a5a30fa2-3d06-4e9f-b5f4-a01df9d1fcba": "{fwbootmgr}",
-    "ae5534e0-a924-466c-b836-758539a3ee3a": "{ramdiskoptions}",
-}
 _ELEMENT = re.compile(r"(?:0x)?([0-9a-fA-F]{8})(?: \((\w+)\))?")
 _IDENTIFIER_PARAMS = ("volume", "disk", "partition", "windows", "used", "disks", "candidates")
 
@@ -57,10 +45,12 @@ def size(count: int | None) -> str:
     return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
 
 
-def element(name: str) -> str:
+def element(name: str, object_type: int | None = bcd_names.TYPE_OSLOADER) -> str:
     """ "0x21000001" or "21000001 (osdevice)" -> "osdevice"; what has no name stays as it is."""
     match = _ELEMENT.fullmatch(name)
-    return name if match is None else match[2] or ELEMENTS.get(match[1].lower(), match[1].lower())
+    if match is None:
+        return name
+    return match[2] or bcd_names.element_name(int(match[1], 16), object_type)
 
 
 def system_name(windows: WindowsInstallation) -> str:
@@ -77,6 +67,10 @@ class Names:
     @cached_property
     def _disks(self) -> dict[str, Disk]:
         return {d.id: d for d in self.survey.disks} if self.survey else {}
+
+    @cached_property
+    def _disks_by_path(self) -> dict[str, Disk]:
+        return {d.path: d for d in self._disks.values()}
 
     @cached_property
     def _partitions(self) -> dict[str, Partition]:
@@ -111,8 +105,8 @@ class Names:
             return self.windows(self._windows[value])
         if value in self._volumes:
             return self.volume(self._volumes[value])
-        if value in self._disks:
-            return self.disk(self._disks[value])
+        if disk := self._disks.get(value) or self._disks_by_path.get(value):
+            return self.disk(disk)
         if value in self._partitions:
             p = self._partitions[value]
             return f"{p.id} ({', '.join(x for x in (p.type_name, size(p.size)) if x)})"
@@ -126,22 +120,21 @@ class Names:
         return f"{ref.disk} @ {ref.offset} ({details})"
 
     def disk_ref(self, ref: DiskRef) -> str:
-        found = next((d for d in self._disks.values() if d.path == ref.path), None)
+        found = self._disks_by_path.get(ref.path)
         return self.disk(found) if found else f"{ref.path} ({size(ref.size)})"
 
-    def object(self, guid: str) -> str:
-        """What an operator knows an entry of a boot store by."""
+    def store_object(self, guid: str) -> StoreObject | None:
         guid = guid.strip("{}").lower()
-        if guid in OBJECTS:
-            return self.entry(OBJECTS[guid])
-        for store in self.survey.boot_stores if self.survey else ():
-            for obj in store.objects:
-                if obj.guid == guid:
-                    for e in obj.elements:
-                        if e.type == 0x12000004:
-                            name = bytes.fromhex(e.raw).decode("utf-16-le", "replace").rstrip("\0")
-                            return f"{name} {{{guid}}}"
-        return f"{{{guid}}}"
+        stores = self.survey.boot_stores if self.survey else ()
+        return next((o for s in stores for o in s.objects if o.guid == guid), None)
+
+    def object(self, guid: str) -> str:
+        """What an operator knows an entry of a boot store by: its description, else "{memdiag}" or its GUID."""
+        found = self.store_object(guid)
+        for e in found.elements if found else ():
+            if e.type == bcd_names.DESCRIPTION and len(e.raw) >= 4:
+                return bytes.fromhex(e.raw).decode("utf-16-le", "replace").rstrip("\0")
+        return self.entry(bcd_names.object_name(guid.strip("{}").lower()))
 
     def entry(self, name: str) -> str:
         return self.texts("show.bootmgr") if name == BOOTMGR else name
@@ -149,14 +142,14 @@ class Names:
     def reason(self, code: str) -> str:
         return self.texts(f"state.{code}") if self.texts.has(f"state.{code}") else code
 
-    def params(self, params: Mapping[str, str]) -> dict[str, str]:
-        """A finding's parameters as an operator can read them."""
+    def params(self, params: Mapping[str, str], subject: str = "") -> dict[str, str]:
+        """A finding's parameters as an operator can read them; its subject stands in for what is not given."""
         out = {}
-        for name, value in params.items():
+        for name, value in {**self._of_subject(subject), **params}.items():
             if name in _IDENTIFIER_PARAMS:
                 value = ", ".join(self.identifier(v.strip()) for v in value.split(","))
             elif name == "element":
-                value = element(value)
+                value = ", ".join(element(v) for v in value.split(", "))
             elif name == "entry":
                 value = self.entry(value)
             elif name == "reason":
@@ -167,3 +160,13 @@ class Names:
                 value = self.texts(f"survey.firmware-{value}")
             out[name] = value
         return out
+
+    def _of_subject(self, subject: str) -> dict[str, str]:
+        for store in self.survey.boot_stores if self.survey else ():
+            if store.id == subject:
+                return {"volume": store.volume, "path": store.path}
+        if subject in self._volumes:
+            return {"volume": subject, "disk": self._volumes[subject].disk}
+        if subject in self._disks:
+            return {"disk": subject}
+        return {"windows": subject} if subject in self._windows else {}

@@ -38,15 +38,15 @@ class ProgressLine:
         self._start = clock()
         self._phase_start = self._start
         self._first = 0
-        self._phase = ""
+        self._total = 0
+        self.label = ""  # what the whole is: goes before what is being done just now
         self._last = float("-inf")
         self._shown = 0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = self._clock()
-        phase = what if self._t.has(f"progress.{what}") else self._phase
-        if phase != self._phase or done < self._first:
-            self._phase, self._phase_start, self._first = phase, now, done
+        if total != self._total or done < self._first:  # something else has begun
+            self._phase_start, self._first, self._total = now, done, total
         if now - self._start < QUIET:
             return
         every = _EVERY_TERMINAL if self._terminal else _EVERY_FILE
@@ -57,10 +57,7 @@ class ProgressLine:
 
     def text(self, what: str, done: int, total: int, now: float) -> str:
         key = f"progress.{what}"
-        parts = [self._t(key) if self._t.has(key) else what]
-        if not self._t.has(key) and self._phase:
-            parts.insert(0, self._t(f"progress.{self._phase}"))
-        line = ": ".join(p for p in parts if p)
+        line = ": ".join(p for p in (self.label, self._t(key) if self._t.has(key) else what) if p)
         if total > 0:
             share = min(1.0, max(0.0, done / total))
             line += f"  {share:.0%}"

@@ -18,6 +18,7 @@ from rehost_payload.repair.model import (
     PatchBytes,
     Plan,
     RebuildGpt,
+    ResultWord,
     RunResult,
     Severity,
     Verification,
@@ -30,7 +31,7 @@ from rehost_payload.ui.texts import Texts
 
 _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # evidence of one group of findings on the screen; the report has all of it
-_EVIDENCE = 8
+_EVIDENCE = 4
 
 
 @dataclass(frozen=True)
@@ -65,24 +66,28 @@ class Page:
         if not diagnosis.findings:
             return [*self.heading(self.t("show.findings")), *self.wrap(self.t("show.no-findings"))]
         out = self.heading(self.t("show.findings"))
+        explained: set[tuple[str, bool]] = set()
         for group in grouped(diagnosis.findings):
-            out += self._group(group)
+            key = (group[0].id, group[0].repairable)
+            out += self._group(group, key not in explained)
+            explained.add(key)
         return out
 
-    def _group(self, group: list[Finding]) -> Iterator[str]:
-        """Findings of one kind: each with its title, the explanation and the remedy once."""
+    def _group(self, group: list[Finding], explain: bool) -> Iterator[str]:
+        """Findings of one kind: each with its title and evidence, the explanation and the remedy once."""
         first = group[0]
         yield ""
         for f in group:
             yield from self.wrap(f"{self.t(f'severity.{f.severity.value}')}  {title(f, self.names)}", 0, 4)
-        yield from self.labelled(self.t("show.cause"), part(first, "explain", self.names) or "")
+        if explain:
+            yield from self.labelled(self.t("show.cause"), part(first, "explain", self.names) or "")
         evidence = [line for f in group for line in f.evidence]
         for line in evidence[:_EVIDENCE]:
             yield from self.labelled(self.t("show.evidence"), line)
         if len(evidence) > _EVIDENCE:
             yield from self.wrap(self.t("show.more", count=len(evidence) - _EVIDENCE), 4)
-        label, text = remedy(first, self.names)
-        yield from self.labelled(label, text)
+        if explain:
+            yield from self.labelled(*remedy(first, self.names))
 
     # --- plan ----------------------------------------------------------------------------------------------
 
@@ -126,6 +131,8 @@ class Page:
         out = self.heading(f"{self.t('show.result')}: {word} ({EXIT[result.word]})")
         if result.error:
             out += self.error(result.error)
+        if result.word is ResultWord.FAILED and result.mode == "repair":
+            out += self.wrap(rolled_back_text(result, self.t))
         out += self.wrap(self.t.part("result", word, "title") or word)
         if result.journal:
             out += self.wrap(self.t("show.originals", where=result.journal))
@@ -199,7 +206,7 @@ def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 
 def part(finding: Finding, name: str, names: Names) -> str | None:
-    return names.texts.part("finding", finding.id, name, names.params(finding.params))
+    return names.texts.part("finding", finding.id, name, names.params(finding.params, finding.subject))
 
 
 def title(finding: Finding, names: Names) -> str:
@@ -268,7 +275,7 @@ def action_details(action: Action, names: Names) -> Iterator[str]:
         if isinstance(action, EditStore) and action.replay:
             yield names.texts("action.replay")
         if isinstance(action, EditStore):
-            yield from dict.fromkeys(_edit(edit.key, names) for edit in action.edits)
+            yield from _edited(action, names)
         else:
             objects = dict.fromkeys(
                 e.key[1] for e in action.edits if len(e.key) > 1 and e.key[0] == "Objects"
@@ -279,12 +286,21 @@ def action_details(action: Action, names: Names) -> Iterator[str]:
             yield names.texts("action.remove-logs", files=", ".join(action.remove_logs))
 
 
-def _edit(key: tuple[str, ...], names: Names) -> str:
-    """("Objects", "{...}", "Elements", "21000001") -> "Windows Server {...}: osdevice"."""
-    if len(key) >= 2 and key[0] == "Objects":
-        name = names.object(key[1])
-        return f"{name}: {describe.element(key[3])}" if len(key) >= 4 else name
-    return "\\".join(key)
+def _edited(action: EditStore, names: Names) -> Iterator[str]:
+    """One line per entry: "Windows Server 2016: device, osdevice"."""
+    entries: dict[str, list[str]] = {}
+    for edit in action.edits:
+        key = edit.key  # ("Objects", "{...}", "Elements", "21000001")
+        if len(key) < 2 or key[0] != "Objects":
+            entries.setdefault("\\".join(key), [])
+            continue
+        changed = entries.setdefault(key[1], [])
+        if len(key) >= 4:
+            found = names.store_object(key[1])
+            changed.append(describe.element(key[3], found.type if found else None))
+    for guid, elements in entries.items():
+        name = names.object(guid) if guid.startswith("{") else guid
+        yield f"{name}: {', '.join(dict.fromkeys(elements))}" if elements else name
 
 
 def _descriptions(action: CreateStore) -> dict[str, str]:
@@ -292,32 +308,42 @@ def _descriptions(action: CreateStore) -> dict[str, str]:
     out = {}
     for e in action.edits:
         if isinstance(e, SetValue) and len(e.key) == 4 and e.key[3] == "12000004" and e.name == "Element":
-            out[e.key[1]] = f"{e.data.decode('utf-16-le', 'replace').rstrip(chr(0))} {e.key[1]}"
+            out[e.key[1]] = e.data.decode("utf-16-le", "replace").rstrip("\0")
     return out
 
 
+def change_kind(change: Change, t: Texts) -> str:
+    return t(f"change.{change.kind}") if t.has(f"change.{change.kind}") else change.kind
+
+
 def change_text(change: Change, t: Texts) -> str:
-    kind = t(f"change.{change.kind}") if t.has(f"change.{change.kind}") else change.kind
-    return f"{kind} {change.where}: {state_text(change.before, t)} -> {after_text(change.after, t)}"
+    before, after = before_text(change.before, t), after_text(change.after, t)
+    return f"{change_kind(change, t)} {change.where}: {before} -> {after}"
 
 
-def state_text(state: str, t: Texts) -> str:
-    """A hash short enough to read, or the word for "absent" and "present"."""
+def before_text(state: str, t: Texts, limit: int | None = 16) -> str:
+    """A hash, cut to ``limit`` digits, or the words for "absent" and "present"."""
     if state in ("absent", "present"):
         return t(f"change.{state}")
-    return state if len(state) <= 20 else f"{state[:16]}..."
+    return state if limit is None or len(state) <= limit + 4 else f"{state[:limit]}..."
 
 
-def after_text(state: str, t: Texts) -> str:
-    return t("change.removed") if state == "absent" else state_text(state, t)
+def after_text(state: str, t: Texts, limit: int | None = 16) -> str:
+    return t("change.removed") if state == "absent" else before_text(state, t, limit)
 
 
 def split_error(error: str) -> tuple[str, str]:
     """ "no-space: 3 bytes free" -> ("no-space", "3 bytes free"); what has no known code is "other"."""
     from rehost_payload.ui.registry import ERRORS
 
+    if error.startswith("the report could not be written"):  # the run itself did not fail
+        return "report", error
     code, _, detail = error.partition(":")
     return (code.strip(), detail.strip()) if code.strip() in ERRORS else ("other", error)
+
+
+def rolled_back_text(result: RunResult, t: Texts) -> str:
+    return t("error.rolled-back" if result.rolled_back else "error.not-rolled-back")
 
 
 def firmware_text(survey: Survey, t: Texts) -> str:

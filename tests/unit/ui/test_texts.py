@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rehost_payload
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rehost_payload
 from rehost_payload.repair.model import ResultWord, Severity, Verdict
 from rehost_payload.survey.model import StoreState
 from rehost_payload.ui.registry import CHECKS, ERRORS, FINDINGS
