@@ -78,6 +78,7 @@ def replay(data: bytes, logs: Sequence[bytes]) -> Replayed:
     intact = header_intact(data)
     hive = bytearray(data)
     if intact:
+        usable = [log for log in usable if _same_hive(data, log, warnings)]
         new = sorted((log for log in usable if not log.old), key=lambda log: log.sequence)
         old = [log for log in usable if log.old and log.written == _written(data)]
         warnings += [
@@ -116,6 +117,19 @@ def replay(data: bytes, logs: Sequence[bytes]) -> Replayed:
 
 def _written(base_block: bytes) -> int:
     return int.from_bytes(base_block[12:20], "little")
+
+
+def _same_hive(base_block: bytes, log: _Log, warnings: list[str]) -> bool:
+    """Compares the resource manager's GUID, which a hive gets once (Windows Vista on) and its logs copy.
+
+    Windows does not look at it. But a log that another hive left under this name has page numbers that fit by
+    chance only; all 32 real logs of their own hive have the hive's GUID, both foreign ones another.
+    """
+    mine, its = base_block[112:128], log.data[112:128]
+    if mine == its or not any(mine) or not any(its):
+        return True
+    warnings.append(f"{log.name} belongs to another hive")
+    return False
 
 
 def _open_logs(logs: Sequence[bytes], warnings: list[str]) -> Iterator[_Log | None]:

@@ -276,6 +276,25 @@ def test_an_old_log_without_a_vector_or_with_a_huge_one() -> None:
     assert replay(DIRTY, [huge]).applied == 0
 
 
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_log_of_another_hive(old_format: bool) -> None:
+    """The GUID of the resource manager differs; where one side has none yet, nothing can be said."""
+
+    def marked(data: bytes, guid: bytes) -> bytes:
+        block = bytearray(data)
+        block[112:128] = guid
+        struct.pack_into("<I", block, 508, regf.checksum(block))
+        return bytes(block)
+
+    log = old(S1) if old_format else regf.new_log(4, bins(S1), [entry(4, S0, S1)])
+    mine, other, none = b"m" * 16, b"o" * 16, bytes(16)
+    foreign = replay(marked(DIRTY, mine), [marked(log, other)])
+    assert foreign.applied == 0
+    assert "belongs to another hive" in foreign.warnings[0]
+    for a, b in ((mine, mine), (mine, none), (none, other)):
+        assert replay(marked(DIRTY, a), [marked(log, b)]).applied == 1
+
+
 def test_an_old_log_beside_a_new_one_is_a_left_over() -> None:
     stale = regf.new_log(2, bins(S3), [entry(2, S0, S3)])
     result = replay(DIRTY, [old(S1), stale])
