@@ -145,8 +145,8 @@ class NtfsImage:
         self.make_directories("/".join(_parts(path)[:-1]))
         folder = "/".join(_parts(path)[:-1])
         if compressed:
-            # libntfs-3g compresses only what inherits it from its folder; boot sectors refuse to read such files,
-            # so nothing else may inherit it
+            # libntfs-3g compresses only what inherits it from its folder; boot sectors refuse to read such
+            # files, so nothing else may inherit it
             self._set_attributes(folder, _ATTR_COMPRESSED)
         if not self.exists(path):
             self._create(path, stat.S_IFREG)
@@ -185,6 +185,18 @@ class NtfsImage:
                 self._fail(f"cannot extend {path}")
         finally:
             _ntfs().ntfs_attr_close(attribute)
+
+    def write_pieces(self, path: str, pieces: Mapping[int, bytes]) -> None:
+        """Writes at the given offsets of an existing file; what lies between stays a hole."""
+        inode = self._inode(path)
+        attribute = _ntfs().ntfs_attr_open(inode, _AT_DATA, self._unnamed, 0)
+        try:
+            for position, data in pieces.items():
+                if _ntfs().ntfs_attr_pwrite(attribute, position, len(data), data) != len(data):
+                    self._fail(f"cannot write {path}")
+        finally:
+            _ntfs().ntfs_attr_close(attribute)
+            _ntfs().ntfs_inode_close(inode)
 
     def read(self, path: str) -> bytes:
         inode = self._inode(path)
