@@ -43,7 +43,7 @@ def test_reading(volume: MountedVolume) -> None:
 
 def test_replace_keeps_the_spelling_and_leaves_nothing_behind(volume: MountedVolume, root: Path) -> None:
     volume.replace("\\efi\\microsoft\\boot\\bcd", b"new" * 1000)
-    assert os.listdir(root / "EFI/Microsoft/Boot") == ["BCD"]
+    assert names(root / "EFI/Microsoft/Boot") == ["BCD"]
     assert (root / "EFI/Microsoft/Boot/BCD").read_bytes() == b"new" * 1000
     volume.replace("\\efi\\microsoft\\boot\\Fresh", b"")
     assert (root / "EFI/Microsoft/Boot/Fresh").read_bytes() == b""
@@ -78,7 +78,7 @@ def test_a_failed_replace_leaves_the_old(
     with pytest.raises(SystemError_) as error:
         volume.replace("\\EFI\\Microsoft\\Boot\\BCD", b"new")
     assert error.value.code == "no-space"
-    assert os.listdir(root / "EFI/Microsoft/Boot") == ["BCD"]
+    assert names(root / "EFI/Microsoft/Boot") == ["BCD"]
     assert (root / "EFI/Microsoft/Boot/BCD").read_bytes() == b"old"
 
 
