@@ -30,6 +30,7 @@ _MAX_BITMAP = 64 << 20
 _MAX_ENTRIES = 1 << 20
 _MAX_DEPTH = 64
 _CACHED_RECORDS = 512
+_CACHED_NODES = 512
 _REPARSE_CODES = {0x80000017: "wof", 0x80000013: "dedup"}
 _VOLUME_DIRTY = 0x0001
 
@@ -174,6 +175,14 @@ class Stream:
         return data if count == self._unit else lznt1.decompress(data, size)
 
 
+@dataclass(frozen=True)
+class _Node:
+    """A parsed node of a directory's B-tree; ``folded`` are the entries' names as NTFS compares them."""
+
+    entries: list[IndexEntry]
+    folded: list[tuple[int, ...] | None]
+
+
 class NtfsVolume(FileSystemReader):
     """An NTFS volume over a ByteSource that starts at its boot sector."""
 
@@ -185,6 +194,7 @@ class NtfsVolume(FileSystemReader):
         self._source = source
         self.boot = boot or parse_boot_sector(source.read_at(0, 512))
         self._records: OrderedDict[int, Record] = OrderedDict()
+        self._nodes: OrderedDict[tuple[int, int | None], _Node] = OrderedDict()
         self._upcase: Sequence[int] | None = None
         self._mft = self._open_mft()
         self._label = ""
@@ -351,26 +361,38 @@ class NtfsVolume(FileSystemReader):
         upper = [ord(chr(i).upper()) if len(chr(i).upper()) == 1 else i for i in range(0x10000)]
         return [u if u < 0x10000 else i for i, u in enumerate(upper)]
 
-    def _nodes(self, number: int) -> tuple[list[IndexEntry], ByteSource | None, int]:
-        """(entries of the root node, stream of the other nodes, bytes per unit of a child's VCN)."""
-        record = self.record(number)
-        root = self._joined(record, records.INDEX_ROOT, _INDEX)
+    def _node(self, directory: int, vcn: int | None) -> _Node:
+        """A node of a directory's B-tree, parsed once: the root (None) or an index block."""
+        cached = self._nodes.get((directory, vcn))
+        if cached is not None:
+            self._nodes.move_to_end((directory, vcn))
+            return cached
+        entries = self._root_entries(directory) if vcn is None else self._block_entries(directory, vcn)
+        node = _Node(entries, [None if e.name is None else self._fold(e.name) for e in entries])
+        self._nodes[directory, vcn] = node
+        if len(self._nodes) > _CACHED_NODES:
+            self._nodes.popitem(last=False)
+        return node
+
+    def _root_entries(self, directory: int) -> list[IndexEntry]:
+        root = self._joined(self.record(directory), records.INDEX_ROOT, _INDEX)
         if root is None or root.value is None or len(root.value) < 32:
-            raise NotADirectoryError(f"MFT record {number}")
+            raise NotADirectoryError(f"MFT record {directory}")
         (block,) = struct.unpack_from("<I", root.value, 8)
         if block != self.boot.index_size:
-            raise FormatError(f"MFT record {number}", f"index blocks of {block} bytes")
-        entries = records.parse_index_node(root.value, 16, f"index root of record {number}")
-        allocation = self._joined(record, records.INDEX_ALLOCATION, _INDEX)
-        unit = self.boot.cluster_size if block >= self.boot.cluster_size else 512
-        return entries, self._stream(allocation) if allocation else None, unit
+            raise FormatError(f"MFT record {directory}", f"index blocks of {block} bytes")
+        return records.parse_index_node(root.value, 16, f"index root of record {directory}")
 
-    def _block(self, stream: ByteSource | None, unit: int, vcn: int) -> list[IndexEntry]:
-        what = f"index block {vcn}"
-        if stream is None or vcn * unit + self.boot.index_size > stream.size:
+    def _block_entries(self, directory: int, vcn: int) -> list[IndexEntry]:
+        what = f"index block {vcn} of record {directory}"
+        allocation = self._joined(self.record(directory), records.INDEX_ALLOCATION, _INDEX)
+        block = self.boot.index_size
+        # VCNs count clusters, or sectors of 512 bytes where a cluster is larger than a block
+        start = vcn * (self.boot.cluster_size if block >= self.boot.cluster_size else 512)
+        stream = None if allocation is None else self._stream(allocation)
+        if stream is None or start + block > stream.size:
             raise FormatError(what, "there is no such block")
-        data = stream.read_at(vcn * unit, self.boot.index_size)
-        data = records.apply_fixups(data, b"INDX", what)
+        data = records.apply_fixups(stream.read_at(start, block), b"INDX", what)
         if struct.unpack_from("<Q", data, 16)[0] != vcn:
             raise FormatError(what, "it says that it is another block", 16)
         return records.parse_index_node(data, 24, what)
@@ -378,53 +400,56 @@ class NtfsVolume(FileSystemReader):
     def _find(self, directory: int, name: str) -> IndexEntry | None:
         """Descends the directory's B-tree."""
         wanted = self._fold(name)
-        entries, stream, unit = self._nodes(directory)
+        vcn: int | None = None
         for _ in range(_MAX_DEPTH):
-            for entry in entries:
-                folded = None if entry.name is None else self._fold(entry.name)
+            node = self._node(directory, vcn)
+            for entry, folded in zip(node.entries, node.folded, strict=True):
                 if folded == wanted:
                     return entry
                 if folded is None or folded > wanted:
-                    if entry.child is None:
-                        return None
-                    entries = self._block(stream, unit, entry.child)
+                    vcn = entry.child
                     break
             else:
+                return None
+            if vcn is None:
                 return None
         raise FormatError(f"MFT record {directory}", "its directory tree is too deep")
 
     def _walk(self, directory: int) -> list[IndexEntry]:
-        entries, stream, unit = self._nodes(directory)
         found: list[IndexEntry] = []
         seen: set[int] = set()
-        waiting = [entries]
+        waiting: list[int | None] = [None]
         while waiting:
-            for entry in waiting.pop():
+            for entry in self._node(directory, waiting.pop()).entries:
                 if entry.child is not None:
                     if entry.child in seen:
                         raise FormatError(f"MFT record {directory}", "its directory tree loops")
                     seen.add(entry.child)
-                    waiting.append(self._block(stream, unit, entry.child))
+                    waiting.append(entry.child)
                 if entry.name is not None and not entry.is_dos_name:
                     found.append(entry)
             if len(found) > _MAX_ENTRIES:
                 raise FormatError(f"MFT record {directory}", "too many entries")
         return found
 
-    def _lookup(self, path: str) -> tuple[int, str] | None:
-        """(record, name in the volume's spelling) of a path; the root has the name ''."""
-        number, name = _ROOT, ""
+    def _lookup(self, path: str) -> tuple[int, list[str]] | None:
+        """(record, names in the volume's spelling) of a path; the root has no names."""
+        number = _ROOT
+        names: list[str] = []
         for part in split_path(path):
-            record = self.record(number)
-            if not record.flags & records.RECORD_IS_DIRECTORY:
+            if not self.record(number).flags & records.RECORD_IS_DIRECTORY:
                 return None
             entry = self._find(number, part)
             if entry is None:
                 return None
-            number, name = entry.record, entry.name or ""
-            if entry.is_dos_name:
-                name = self._long_name(number) or name
-        return number, name
+            number = entry.record
+            name = entry.name or ""
+            names.append((self._long_name(number) or name) if entry.is_dos_name else name)
+        return number, names
+
+    def exact_path(self, path: str) -> str | None:
+        found = self._lookup(path)
+        return None if found is None else "\\" + "\\".join(found[1])
 
     def _long_name(self, number: int) -> str | None:
         for attribute in self.record(number).attributes:
@@ -436,7 +461,7 @@ class NtfsVolume(FileSystemReader):
 
     def stat(self, path: str) -> FileStat | None:
         found = self._lookup(path)
-        return None if found is None else self._stat(*found)
+        return None if found is None else self._stat(found[0], found[1][-1] if found[1] else "")
 
     def _stat(self, number: int, name: str) -> FileStat:
         record = self._base_record(number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import FormatError
 
@@ -88,8 +89,7 @@ class ListEntry:
     instance: int
 
 
-@dataclass(frozen=True)
-class IndexEntry:
+class IndexEntry(NamedTuple):
     """An entry of a directory. ``name`` is None in the last one of a node; ``child`` is the VCN below it."""
 
     record: int
