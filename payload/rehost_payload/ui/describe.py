@@ -13,10 +13,12 @@ from functools import cached_property
 from rehost_payload.formats import bcd_names
 from rehost_payload.repair.model import DiskRef, VolumeRef
 from rehost_payload.survey.model import (
+    BootStore,
     Disk,
     FirmwareMode,
     Partition,
     StoreObject,
+    StoreRole,
     Survey,
     Volume,
     WindowsInstallation,
@@ -25,7 +27,7 @@ from rehost_payload.ui.texts import Texts
 
 BOOTMGR = "{bootmgr}"
 
-_ELEMENT = re.compile(r"(?:0x)?([0-9a-fA-F]{8})(?: \((\w+)\))?")
+_ELEMENT = re.compile(r"(?:0x)?([0-9a-fA-F]{8})(?: \(([\w:]+)\))?")
 _IDENTIFIER_PARAMS = ("volume", "disk", "partition", "windows", "used", "disks", "candidates")
 
 
@@ -80,6 +82,10 @@ class Names:
     def _volumes(self) -> dict[str, Volume]:
         return {v.id: v for v in self.survey.volumes} if self.survey else {}
 
+    @property
+    def _stores(self) -> tuple[BootStore, ...]:
+        return self.survey.boot_stores if self.survey else ()
+
     @cached_property
     def _windows(self) -> dict[str, WindowsInstallation]:
         return {w.id: w for w in self.survey.windows} if self.survey else {}
@@ -125,8 +131,7 @@ class Names:
 
     def store_object(self, guid: str) -> StoreObject | None:
         guid = guid.strip("{}").lower()
-        stores = self.survey.boot_stores if self.survey else ()
-        return next((o for s in stores for o in s.objects if o.guid == guid), None)
+        return next((o for s in self._stores for o in s.objects if o.guid == guid), None)
 
     def object(self, guid: str) -> str:
         """What an operator knows an entry of a boot store by: its description, else "{memdiag}" or its GUID."""
@@ -145,6 +150,7 @@ class Names:
     def params(self, params: Mapping[str, str], subject: str = "") -> dict[str, str]:
         """A finding's parameters as an operator can read them; its subject stands in for what is not given."""
         out = {}
+        fallback = any(s.id == subject and s.role is StoreRole.EFI_RECOVERY for s in self._stores)
         for name, value in {**self._of_subject(subject), **params}.items():
             if name in _IDENTIFIER_PARAMS:
                 value = ", ".join(self.identifier(v.strip()) for v in value.split(","))
@@ -152,6 +158,8 @@ class Names:
                 value = ", ".join(element(v) for v in value.split(", "))
             elif name == "entry":
                 value = self.entry(value)
+                if fallback:  # its entries have the names of those in the main store
+                    value = f"{value} ({self.texts('show.fallback-store')})"
             elif name == "reason":
                 value = self.reason(value)
             elif name in ("free", "needed") and value.isdecimal():
@@ -162,7 +170,7 @@ class Names:
         return out
 
     def _of_subject(self, subject: str) -> dict[str, str]:
-        for store in self.survey.boot_stores if self.survey else ():
+        for store in self._stores:
             if store.id == subject:
                 return {"volume": store.volume, "path": store.path}
         if subject in self._volumes:

@@ -15,6 +15,7 @@ EXIT: dict[ResultWord, int] = {
     ResultWord.CHOICE_NEEDED: 4,
     ResultWord.BLOCKED: 5,
 }
+FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 

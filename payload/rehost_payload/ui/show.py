@@ -31,7 +31,7 @@ from rehost_payload.ui.texts import Texts
 
 _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # evidence of one group of findings on the screen; the report has all of it
-_EVIDENCE = 4
+_EVIDENCE = 2
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,12 @@ class Page:
             yield from self.wrap(f"{self.t(f'severity.{f.severity.value}')}  {title(f, self.names)}", 0, 4)
         if explain:
             yield from self.labelled(self.t("show.cause"), part(first, "explain", self.names) or "")
+            yield from self.labelled(*remedy(first, self.names))
         evidence = [line for f in group for line in f.evidence]
         for line in evidence[:_EVIDENCE]:
             yield from self.labelled(self.t("show.evidence"), line)
         if len(evidence) > _EVIDENCE:
             yield from self.wrap(self.t("show.more", count=len(evidence) - _EVIDENCE), 4)
-        if explain:
-            yield from self.labelled(*remedy(first, self.names))
 
     # --- plan ----------------------------------------------------------------------------------------------
 

@@ -137,14 +137,14 @@ class Worker:
         self, survey: Survey, diagnosis: Diagnosis, plan: Plan, place: JournalPlace | None
     ) -> None:
         page = self.page(survey)
-        lines = page.diagnosis(diagnosis)
+        self.show(page.diagnosis(diagnosis))
         if plan.actions:
-            lines += page.plan(plan)
+            lines = page.plan(plan)
             if place is None:
                 lines += page.wrap(self.texts("menu.originals-nowhere"))
             else:
                 lines += page.wrap(self.texts("menu.originals-at", where=page.names.identifier(place.id)))
-        self.show(lines)
+            self.show(lines)
 
     def _writing(self) -> None:
         self.console.say(self.texts("menu.writing"))

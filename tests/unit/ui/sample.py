@@ -218,3 +218,21 @@ def two_windows() -> Survey:
         windows=(*one.windows, windows),
         paths=(*one.paths, *paths),
     )
+
+
+def two_windows_without_a_store() -> Survey:
+    """The system partition is on a disk of its own and empty: nothing says which Windows is meant."""
+    both = two_windows()
+    esp = replace(both.disks[0].table.partitions[0], id="disk2p1")
+    table = PartitionTable(TableStyle.GPT, "dddddddd-0a55-4c11-8a6b-0d6b6a6f0000", None, (esp,))
+    disk = replace(both.disks[0], id="disk2", path="/dev/sdc", serial="7A2F01C6", table=table)
+    first = replace(
+        both.disks[0], table=replace(both.disks[0].table, partitions=both.disks[0].table.partitions[1:])
+    )
+    volume = replace(both.volumes[0], id="disk2p1", disk="disk2", partition="disk2p1", boot_files=())
+    return replace(
+        both,
+        disks=(first, both.disks[1], disk),
+        volumes=(volume, *both.volumes[1:]),
+        boot_stores=(),
+    )
