@@ -95,7 +95,7 @@ class Host:
 
 def _write(path: Path, data: bytes) -> None:
     """Waits for a slow line, but not for ever for a stopped one."""
-    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         deadline = time.monotonic() + _PATIENCE
         while data and time.monotonic() < deadline:

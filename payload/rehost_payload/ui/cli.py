@@ -20,6 +20,7 @@ from rehost_payload import __version__
 from rehost_payload.ui.run import EXIT_HELP, FAILED, INTERRUPTED, USAGE
 
 if TYPE_CHECKING:
+    from rehost_payload.repair.model import Choices
     from rehost_payload.survey.model import Survey
     from rehost_payload.system.protocol import System
     from rehost_payload.ui.progress import ProgressLine
@@ -210,11 +211,6 @@ def repair(
 
     worker = _worker(_texts(language), quiet=as_json)
     choices = Choices(windows, system_volume, disk)
-    if windows or system_volume or disk:
-        from rehost_payload.survey import survey_machine
-
-        with _refusals():
-            _check_choices(survey_machine(worker.system, worker.progress), choices)
     if yes:
         ask = worker.consenting(choices)
     elif sys.stdin.isatty() and not as_json:
@@ -419,9 +415,12 @@ def _refusals() -> Iterator[None]:
     """What the operating system or another process refuses is one message, not a traceback."""
     from rehost_payload.system.protocol import SystemError_
     from rehost_payload.ui.lock import Busy
+    from rehost_payload.ui.work import UnknownChoice
 
     try:
         yield
+    except UnknownChoice as e:
+        raise click.UsageError(f"--{str(e).replace('_', '-', 1) if '_' in e.name else e}") from e
     except Busy as e:
         raise click.ClickException(f"another process is at work on the disks ({e})") from e
     except SystemError_ as e:
@@ -487,20 +486,11 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts) -> Surve
     return found
 
 
-def _check_choices(survey: Survey, choices: object) -> None:
-    """A choice that names nothing is a mistake of the command line, not a finding."""
-    known = {
-        "windows": [w.id for w in survey.windows],
-        "system_volume": [v.id for v in survey.volumes],
-        "disk": [d.id for d in survey.disks],
-    }
-    for name, values in known.items():
-        value = getattr(choices, name)
-        if value is not None and value not in values:
-            option = name.replace("_", "-")
-            raise click.UsageError(
-                f"--{option} {value}: there is none (known: {', '.join(values) or 'none'})"
-            )
+def _check_choices(survey: Survey, choices: Choices) -> None:
+    with _refusals():
+        from rehost_payload.ui.work import check_choices
+
+        check_choices(survey, choices)
 
 
 def _worker(texts: Texts, quiet: bool) -> Worker:

@@ -37,6 +37,10 @@ class Item:
     action: Callable[[], None]
 
 
+class _GoingDown(Exception):
+    """Orders were carried out that switch the machine off: nothing is read any more."""
+
+
 class Menu:
     """The menu on one console. ``make_system`` is called when disks are needed, not before."""
 
@@ -82,10 +86,8 @@ class Menu:
         """Until the operator leaves or the console is gone. Returns the exit code."""
         try:
             orders = self._command_line()
-            if orders is not None and orders.unattended and self.main:
-                orders = self._completed(orders)
-                if orders is not None and self._unattended(orders):
-                    return 0
+            if orders is not None and orders.unattended and self._unattended(orders, self._completed):
+                return 0
             self._look = FirstLook(self.make_system, self.folder, answer=self._wants_answer(orders))
             self._draw()
             self._look.start()
@@ -103,6 +105,9 @@ class Menu:
         try:
             self.console.write(self.texts("menu.prompt"))
             key = self.console.read_line(tick=self._tick)
+        except _GoingDown:
+            self._leave = True
+            return
         except (KeyboardInterrupt, EOFError):
             self.console.say()
             self._draw()
@@ -208,13 +213,12 @@ class Menu:
         elif not orders.unattended:
             return
         self.console.say()
-        if orders.unattended and not self._used and self._unattended(orders):
-            self._leave = True
-            return
+        if orders.unattended and not self._used and self._unattended(orders, lambda whole: whole):
+            raise _GoingDown
         self._draw()
         self.console.write(self.texts("menu.prompt"))
 
-    def _unattended(self, orders: Orders) -> bool:
+    def _unattended(self, orders: Orders, complete: Callable[[Orders], Orders]) -> bool:
         """Carries orders out, once, on one console. True if the machine goes down after that."""
         if not self.main or not claim("unattended", self.folder):
             return False
@@ -222,17 +226,13 @@ class Menu:
 
         if self._look is not None:
             self._look.stop()
-        return carry_out(orders, self.texts, self._worker, self.console, self.host, self.folder)
+        return carry_out(orders, self.texts, complete, self._worker, self.console, self.host, self.folder)
 
-    def _completed(self, orders: Orders) -> Orders | None:
-        """The command line's orders with what the answer file adds; None where that cannot be understood."""
+    def _completed(self, orders: Orders) -> Orders:
+        """The command line's orders with what the answer file adds."""
         from rehost_payload.ui.find_answer import answer_orders
 
-        try:
-            return orders.over(answer_orders(self.make_system()))
-        except OrdersError as e:
-            self._refuse(e)
-            return None
+        return orders.over(answer_orders(self.make_system()))
 
     # --- actions -------------------------------------------------------------------------------------------
 

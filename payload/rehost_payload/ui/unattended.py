@@ -17,14 +17,14 @@ from rehost_payload.ui.fault import fault
 from rehost_payload.ui.lock import Busy, work_lock
 from rehost_payload.ui.run import EXIT, INTERRUPTED, USAGE
 from rehost_payload.ui.texts import Texts
-from rehost_payload.ui.work import Worker
+from rehost_payload.ui.work import UnknownChoice, Worker
 
 
 def announce(host: Host, code: int, word: str) -> None:
     host.announce(f"REHOST-RESULT {code} {word}")
 
 
-def refuse(error: OrdersError, texts: Texts, console: Console, host: Host) -> None:
+def refuse(error: Exception, texts: Texts, console: Console, host: Host) -> None:
     """Orders that cannot be understood: nothing is run, nothing is switched off, the menu stays."""
     console.say()
     console.say(texts("unattended.bad", reason=error))
@@ -34,20 +34,28 @@ def refuse(error: OrdersError, texts: Texts, console: Console, host: Host) -> No
 def carry_out(
     orders: Orders,
     texts: Texts,
+    complete: Callable[[Orders], Orders],
     make_worker: Callable[[], Worker],
     console: Console,
     host: Host,
     folder: Path,
 ) -> bool:
-    """Runs what ``orders`` say. True if the machine is going down, False if the menu shall come up."""
+    """Runs what ``orders`` say. True if the machine is going down, False if the menu shall come up.
+
+    ``complete`` adds what an answer file says; it may raise OrdersError.
+    """
     code, word = 1, "failed"
-    console.say(texts("unattended.start", mode=orders.mode, source=", ".join(orders.sources)))
     try:
+        orders = complete(orders)
+        console.say(texts("unattended.start", mode=orders.mode, source=", ".join(orders.sources)))
         with work_lock(f"unattended {orders.mode}", folder=folder):
             worker = make_worker()
             outcome = _run(orders, worker)
         _show(outcome, worker)
         code, word = EXIT[outcome.result.word], outcome.result.word.value
+    except (OrdersError, UnknownChoice) as e:
+        refuse(e, texts, console, host)
+        return False
     except KeyboardInterrupt:
         code, word = INTERRUPTED, "interrupted"
         console.say(texts("menu.interrupted"))

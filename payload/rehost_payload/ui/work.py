@@ -33,6 +33,27 @@ from rehost_payload.ui.texts import LANGUAGES, Texts
 REPORTS = "\\Rehost"
 
 
+class UnknownChoice(Exception):
+    """A choice that was given beforehand names nothing in this machine."""
+
+    def __init__(self, name: str, value: str, known: list[str]) -> None:
+        self.name = name
+        super().__init__(f"{name} = {value}: there is none (known: {', '.join(known) or 'none'})")
+
+
+def check_choices(survey: Survey, choices: Choices) -> None:
+    """Raises UnknownChoice: what was misspelt must not be taken for something else."""
+    known = {
+        "windows": [w.id for w in survey.windows],
+        "system_volume": [v.id for v in survey.volumes],
+        "disk": [d.id for d in survey.disks],
+    }
+    for name, values in known.items():
+        value = getattr(choices, name)
+        if value is not None and value not in values:
+            raise UnknownChoice(name, value, values)
+
+
 def is_yes(answer: str) -> bool:
     """The word in full, in any of our languages: a stray key is no consent."""
     return answer.strip().casefold() in {Texts(language)("menu.yes") for language in LANGUAGES}
@@ -98,6 +119,7 @@ class Worker:
         """An `Ask` that talks to the operator: shows, lets him choose where that is needed, asks for the word."""
 
         def ask(survey: Survey, diagnosis: Diagnosis, plan: Plan, place: JournalPlace | None) -> Consent:
+            check_choices(survey, choices)
             chosen = choices
             while diagnosis.question is not None:
                 self.show(self.page(survey).diagnosis(diagnosis))
@@ -126,6 +148,7 @@ class Worker:
         """An `Ask` for runs whose consent was given beforehand. Choices are not made for the operator."""
 
         def ask(survey: Survey, diagnosis: Diagnosis, plan: Plan, place: JournalPlace | None) -> Consent:
+            check_choices(survey, choices)
             self._show_plan(survey, diagnosis, plan, place)
             if plan.actions and diagnosis.question is None:
                 self._writing()
