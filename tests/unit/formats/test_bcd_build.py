@@ -114,6 +114,10 @@ def test_recovery_store() -> None:
     options = store.get(GUIDS.recovery_options)
     assert loader is not None
     assert options is not None
+    recovery_loader = {0x11000001, 0x12000002, 0x12000004, 0x12000005, 0x14000006, 0x15000065, 0x21000001}
+    recovery_loader |= {0x22000002, 0x25000020, 0x250000C2, 0x26000022, 0x46000010}
+    assert set(loader.elements) == recovery_loader
+    assert set(options.elements) == {0x12000004, 0x31000003, 0x32000004}
     ramdisk = loader.device(n.DEVICE)
     assert isinstance(ramdisk, RamdiskDevice)
     assert ramdisk.path == "\\Recovery\\WindowsRE\\Winre.wim"
