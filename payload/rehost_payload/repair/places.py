@@ -25,7 +25,7 @@ class JournalPlace:
 
 def journal_places(survey: Survey, choices: Choices | None = None) -> tuple[JournalPlace, ...]:
     """Where a run may keep its journal, best first: a volume labelled REHOST; a Windows volume; the ESP."""
-    room = {"label": 0, "windows": _ROOM, "esp": _ROOM_ON_ESP}
+    room = {"label": 4 * 1024 * 1024, "windows": _ROOM, "esp": _ROOM_ON_ESP}
     view = View(survey, choices or Choices())
     return tuple(
         p
