@@ -23,7 +23,7 @@ def require(program: str, package: str) -> str:
 def run(
     argv: Sequence[str | Path],
     *,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     what: str,
     hint: str = "",
     stdout: Path | None = None,
@@ -31,10 +31,12 @@ def run(
 ) -> str:
     """Runs a program to its end and returns its standard output (nothing, if it goes to a file).
 
-    ``env`` is added to the environment, which is otherwise the caller's with messages in English.
+    ``env`` is added to the environment, which is otherwise the caller's with messages in English; a variable
+    that is None is taken out.
     Raises BuildError "``what``: <the program's last words>" when it fails. Ctrl-C ends the program too.
     """
-    environment = dict(os.environ, LC_ALL="C", LANGUAGE="C", **(env or {}))
+    changed = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **(env or {})}
+    environment = {name: value for name, value in changed.items() if value is not None}
     try:
         if stdout is None:
             done = subprocess.run(

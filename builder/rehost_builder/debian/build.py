@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,9 +17,9 @@ from pathlib import Path
 
 from rehost_builder.debian import tree
 from rehost_builder.debian.apt import KEYRING, Apt, Candidate, host_acquire_settings, host_sources
-from rehost_builder.debian.cpio import Node, nodes_of, write_cpio
 from rehost_builder.debian.extract import is_wanted, unpack
 from rehost_builder.debian.guest import Guest
+from rehost_builder.debian.image import write_image
 from rehost_builder.debian.lock import Lock, newest_date, read_lock, wrong_packages
 from rehost_builder.debian.medium import BIOS_LOADER, EFI_IMAGE, LABEL, BootFiles, medium_files
 from rehost_builder.debian.modules import parse_wishes, select_modules
@@ -33,13 +32,15 @@ from rehost_builder.debian.packages import (
     UNPACKED_FOR_BOOT,
     UNPACKED_FOR_TOOLS,
 )
-from rehost_builder.debian.pypackages import PACKAGES, TARGET, install_package, install_payload
+from rehost_builder.debian.pypackages import PACKAGES, install_package, install_payload
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
 from rehost_builder.progress import Progress
 from rehost_builder.templates import iso_folder, render
 
-_COMMAND_LINE = "quiet loglevel=3 scsi_mod.scan=sync"
+_COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests scsi_mod.scan=sync"
+"""Quiet; no self-tests of ciphers that nothing here relies on (a fifth of the start); disks are searched for
+while the controller's driver loads, so that the first process knows when that is done."""
 _SPACE_NEEDED = 900 << 20
 
 STEPS = {
@@ -237,12 +238,11 @@ def _assemble(
     with progress.step("Python"):
         python = [install_package(name, root) for name in PACKAGES]
         python.append(install_payload(root, version))
-        library = f"usr/lib/{tree.python_folder(root)}"
-        tree.compile_python(root, (library, TARGET), guest)
+        tree.compile_python(root, guest)
         tree.check_imports(root, guest)
     with progress.step("image"):
         image = work / "initrd.img"
-        raw = _write_image(root, work, image, options.compression, epoch, guest)
+        write_image(root, image, release=release, compression=options.compression, epoch=epoch, guest=guest)
     with progress.step("ISO"):
         build = {
             "format": 1,
@@ -260,7 +260,6 @@ def _assemble(
             "modules": modules,
             "keymaps": keymaps,
             "left_out": dropped,
-            "image_bytes": raw,
         }
         kernel = kernel_tree / f"boot/vmlinuz-{release}"
         files = medium_files(
@@ -362,24 +361,6 @@ def _write_own_files(root: Path, version: str) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
             target.chmod(0o755 if data.startswith(b"#!") else 0o644)
-
-
-def _write_image(root: Path, work: Path, image: Path, compression: int, epoch: int, guest: Guest) -> int:
-    """Packs the root; returns its uncompressed length in bytes."""
-    devices = [
-        Node("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-        Node("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
-    ]
-    archive = work / "initrd.cpio"
-    with archive.open("wb") as out:
-        length = write_cpio([*nodes_of(root), *devices], out, epoch)
-    # A fixed number of workers: the result must not depend on the host's cores.
-    guest.run(
-        "usr/bin/zstd", "-q", "-f", f"-{compression}", "-T2", "--no-progress", archive, "-o", image,
-        what="the image cannot be compressed",
-    )  # fmt: skip
-    archive.unlink()
-    return length
 
 
 def _text_digests() -> dict[str, str]:

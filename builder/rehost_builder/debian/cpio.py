@@ -24,8 +24,11 @@ class Node:
     device: tuple[int, int] = (0, 0)
 
 
-def nodes_of(root: Path) -> Iterator[Node]:
-    """Everything below ``root``, sorted, with modes made the same: 755 for folders and programs, else 644."""
+def nodes_of(root: Path, without: str = "") -> Iterator[Node]:
+    """Everything below ``root``, sorted, with modes made the same: 755 for folders and programs, else 644.
+
+    Of the folder ``without`` only the folder itself.
+    """
 
     def walk(folder: Path, prefix: str) -> Iterator[Node]:
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
@@ -35,7 +38,8 @@ def nodes_of(root: Path) -> Iterator[Node]:
                 yield Node(name, stat.S_IFLNK | 0o777, os.fsencode(path.readlink()))
             elif entry.is_dir():
                 yield Node(name, stat.S_IFDIR | 0o755)
-                yield from walk(path, name + "/")
+                if name != without:
+                    yield from walk(path, name + "/")
             else:
                 program = entry.stat().st_mode & stat.S_IXUSR
                 yield Node(name, stat.S_IFREG | (0o755 if program else 0o644), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tarfile
@@ -25,8 +26,18 @@ _UNWANTED = re.compile(
     etc/(init\.d|cron|default|logrotate|pam\.d|grub\.d|kernel|apparmor|systemd|dhcp|udev|profile\.d|python3) |
     usr/lib/x86_64-linux-gnu/(perl|pkgconfig|audit|libmvec|ossl-modules|engines|e2fsprogs|systemd|security|
         gconv/(?!UTF-|ISO8859-1\.so|CP1252|IBM437|IBM850|gconv-modules))  |
-    usr/lib/python3(\.\d+)?/(test/|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|config-|
-        sqlite3|__pycache__) |
+    usr/lib/python3(\.\d+)?/(test/|idlelib|tkinter|turtle|ensurepip|lib2to3|pydoc|config-|sqlite3|unittest|
+        venv|wsgiref|xmlrpc|_pyrepl|dbm/|mailbox|imaplib|smtplib|poplib|ftplib|antigravity|this\.py|
+        lib-dynload/(_ssl|_ctypes_test|_test|xx|_xx)) |
+    usr/s?bin/(ls(cpu|ipc|mem|ns|locks|irq|clocks)|ipc|chmem|zramctl|uclampset|setarch|wdctl|nsenter|unshare|
+        blkzone|mkswap|swap|cgdisk|fixparts|lowntfs|integritysetup|veritysetup|choom|chrt|ionice|taskset|
+        irqtop|mcookie|namei|prlimit|renice|rename|rev|rtcwake|setpgid|setpriv|script|utmpdump|whereis|
+        ctrlaltdel|cryptdisks|fsck\.(cramfs|minix)|mkfs\.(bfs|cramfs|minix)|pivot_root|ldattach|py3|pydoc|
+        pygettext|pdb3|runuser|sulogin|agetty|chcpu|coresched|bits|lsfd|getopt|hardlink|mesg|wall|write|
+        x86_64|i386|linux32|linux64|readprofile|tunelp|isosize|fincore|pipesz|scriptreplay|hexdump|exch) |
+    usr/share/(python3|binfmts|libgcrypt20|keyrings)/ | usr/lib/binfmt\.d |
+    usr/lib/x86_64-linux-gnu/lib(c_malloc_debug|thread_db|nsl|nss_|expatw|form|menu|panel|memusage|pcprofile|
+        SegFault)  |
     boot/(config|System\.map) | .*\.(a|la|h|pc)$ | var/ | .*/__pycache__/
     """,
     re.VERBOSE,
@@ -86,9 +97,9 @@ def _unpack_member(
     if member.issym():
         target.symlink_to(member.linkname)
     elif member.islnk():
+        # A second name of the same file: a link, since the image would hold the bytes twice.
         first = root / merged(member.linkname.removeprefix("./"))
-        target.write_bytes(first.read_bytes())
-        target.chmod(first.stat().st_mode)
+        target.symlink_to(os.path.relpath(first, target.parent))
     elif member.isfile():
         content = archive.extractfile(member)
         assert content is not None

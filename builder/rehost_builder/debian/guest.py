@@ -1,6 +1,6 @@
 """Runs programs of the image (or of the tool packages) on the host, with the image's own C library.
 
-So the host needs no depmod, no zstd and no equal Python, and every host makes the same bytes.
+So the host needs no depmod, no mksquashfs and no equal Python, and every host makes the same bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Guest:
         program: str,
         *arguments: str | Path,
         name: str = "",
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         what: str,
         stdout: Path | None = None,
     ) -> str:

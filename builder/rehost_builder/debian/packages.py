@@ -31,11 +31,11 @@ BOOT = (
 )
 """Boot loaders. Only files of these go on the medium, beside the image, not into it."""
 
-TOOLS = ("zstd", "kbd", "console-data")
+TOOLS = ("squashfs-tools", "kbd", "console-data")
 """Used while building, with the image's own C library, so that every host makes the same bytes."""
 
 UNPACKED_FOR_BOOT = (*BOOT, "shim-unsigned")
-UNPACKED_FOR_TOOLS = (*TOOLS, "liblz4-1")
+UNPACKED_FOR_TOOLS = (*TOOLS, "liblz4-1", "liblzo2-2")
 
 PRETENDED = (
     "adduser",
