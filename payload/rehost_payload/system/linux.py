@@ -42,6 +42,17 @@ class _Mount:
     users: int = 0
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A volume that may be written: how to mount it, whether it gets BUSY_NAME for that time, and whether it
+    is dirty already, from a run of ours that was interrupted. The mark of such a one stays as long as the
+    flag."""
+
+    ways: list[Way]
+    mark: bool = False
+    dirty: bool = False
+
+
 class LinuxSystem:
     """Implements System. ``root`` is "/" except in tests, which build a /sys of their own."""
 
@@ -125,21 +136,21 @@ class LinuxSystem:
         if device.read_only:
             raise SystemError_("read-only", f"{disk} is read-only")
         try:
-            attempts, marked = self._prepare(device, offset, size)
+            judged = self._prepare(device, offset, size)
         except FormatError as error:
             raise SystemError_("mount", f"{disk} at {offset:#x}: {error}") from error
         except OSError as error:
             raise blockio.os_error(error, disk) from error
         with self._node(device, offset, size) as node:
             try:
-                with mounted(node, attempts) as target:
+                with mounted(node, judged.ways) as target:
                     volume = MountedVolume(target)
-                    if marked and not volume.exists(BUSY_NAME):
+                    if judged.mark and not volume.exists(BUSY_NAME):
                         volume.append(BUSY_NAME, b"")
                     try:
                         yield volume
                     finally:
-                        if marked:
+                        if judged.mark and not judged.dirty:
                             with suppress(SystemError_):  # a disk that has vanished
                                 volume.remove(BUSY_NAME)
             finally:
@@ -151,11 +162,9 @@ class LinuxSystem:
                 return device
         raise SystemError_("gone", f"{disk} is not there any more")
 
-    def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int) -> tuple[list[Way], bool]:
-        """The ways to mount a volume that may be written, and whether it is to be marked while it is.
-
-        Raises SystemError_ ("hibernated", "dirty") for one that may not.
-        """
+    def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int) -> _Judged:
+        """Looks at a volume with our own readers. Raises SystemError_ ("hibernated", "dirty") for one that
+        must not be written, FormatError for one that cannot be read."""
         descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             blockio.forget_cache(descriptor)
@@ -165,14 +174,14 @@ class LinuxSystem:
             if isinstance(reader, FatVolume):
                 self._remove_leftovers(device, offset, source)
             if not isinstance(reader, NtfsVolume):
-                return ways(reader.kind), False
-            interrupted = reader.exists(BUSY_NAME)
+                return _Judged(ways(reader.kind))
+            where = f"{device.path} at {offset:#x}"
             if hiberfil.is_hibernated(reader):
-                raise SystemError_("hibernated", f"{device.path} at {offset:#x}: Windows is hibernated on it")
-            if reader.dirty and not interrupted:
-                raise SystemError_("dirty", f"{device.path} at {offset:#x}: the volume is marked for a check")
-            unclean = reader.journal_unclean() and not interrupted
-            return ways("ntfs", journal_unclean=unclean, forced=interrupted), True
+                raise SystemError_("hibernated", f"{where}: Windows is hibernated on it")
+            if reader.dirty and not reader.exists(BUSY_NAME):
+                raise SystemError_("dirty", f"{where}: the volume is marked for a check")
+            attempts = ways("ntfs", journal_unclean=reader.journal_unclean(), forced=reader.dirty)
+            return _Judged(attempts, mark=True, dirty=reader.dirty)
         finally:
             os.close(descriptor)
 

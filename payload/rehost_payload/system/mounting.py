@@ -31,6 +31,7 @@ from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_DIRSYNC, _MS_NOATIME = 2, 4, 8, 128, 1024
 _FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
 _UMOUNT_TRIES = 20
+_SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,9 @@ class MountedVolume:
                 self._write(temporary, data, os.O_CREAT | os.O_TRUNC)
                 # the folder entry of the temporary file first: the rename must find nothing half done
                 self._flush(target.parent)
-                temporary.rename(target)
+                with self._held(target):
+                    temporary.rename(target)
+                    self._flush(target.parent)
             except OSError:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
@@ -263,11 +266,15 @@ class MountedVolume:
             raise os_error(error, path) from error
 
     def append(self, path: str, data: bytes) -> None:
+        """Small files are replaced as a whole: on FAT an append that is cut off can leave a size without
+        clusters, at which the kernel makes the volume read-only."""
         target = self._target(path)
         try:
-            fresh = not target.exists()
-            self._write(target, data, os.O_CREAT | os.O_APPEND)
-            if fresh:
+            old = target.read_bytes() if target.exists() and target.stat().st_size < _SMALL else None
+            if old is not None or not target.exists():
+                self.replace(path, (old or b"") + data)
+            else:
+                self._write(target, data, os.O_APPEND)
                 self._flush(target.parent)
         except OSError as error:
             raise os_error(error, path) from error
@@ -275,10 +282,28 @@ class MountedVolume:
     def remove(self, path: str) -> None:
         found = self._existing(path)
         try:
-            found.unlink()
+            with self._held(found):
+                found.unlink()
+                self._flush(found.parent)
             self._flush(found.parent)
         except OSError as error:
             raise os_error(error, path) from error
+
+    @staticmethod
+    @contextmanager
+    def _held(path: Path) -> Iterator[None]:
+        """Keeps the file's clusters in use, so that they are freed only after the block, in which the folder
+        entry that named them went to the disk: a disk's cache may keep the later of two writes and lose the
+        earlier."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     @staticmethod
     def _write(path: Path, data: bytes, flags: int) -> None:
