@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from rehost_payload import __version__
-from rehost_payload.ui.run import EXIT_HELP, FAILED, INTERRUPTED, USAGE
+from rehost_payload.ui.exit_codes import EXIT_HELP, FAILED, INTERRUPTED, USAGE
 
 if TYPE_CHECKING:
     from rehost_payload.repair.model import Choices

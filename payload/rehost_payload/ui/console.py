@@ -61,6 +61,14 @@ def speaks_utf8(fd: int, stream_encoding: str | None, system: Path = Path("/sys"
     return name.startswith("/dev/pts/")
 
 
+def _stdin() -> int:
+    """-1 where there is none (a service): reading from it says so."""
+    try:
+        return sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        return -1
+
+
 class Console:
     """Reads lines from ``fd`` and writes text to ``out``."""
 
@@ -72,7 +80,7 @@ class Console:
         utf8: bool | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
-        self.fd = sys.stdin.fileno() if fd is None else fd
+        self.fd = _stdin() if fd is None else fd
         self._out = sys.stdout if out is None else out
         if utf8 is None:
             utf8 = speaks_utf8(self.fd, getattr(self._out, "encoding", None))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,11 +40,9 @@ def size(count: int | None) -> str:
     if value < 1024:
         return f"{count} B"
     unit = ""
-    while value >= 1024 and units:
+    while round(value, 1) >= 1024 and units:
         value /= 1024
         unit = units.pop(0)
-        if round(value, 1) < 1024:
-            break
     return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
 
 
@@ -138,7 +137,8 @@ class Names:
         found = self.store_object(guid)
         for e in found.elements if found else ():
             if e.type == bcd_names.DESCRIPTION and len(e.raw) >= 4:
-                return bytes.fromhex(e.raw).decode("utf-16-le", "replace").rstrip("\0")
+                with suppress(ValueError):  # a survey that somebody edited
+                    return bytes.fromhex(e.raw).decode("utf-16-le", "replace").rstrip("\0")
         return self.entry(bcd_names.object_name(guid.strip("{}").lower()))
 
     def entry(self, name: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rehost_payload import __version__
 from rehost_payload.repair.model import ResultWord, RunResult, Severity, Verdict
@@ -21,6 +22,9 @@ from rehost_payload.ui.describe import Names
 from rehost_payload.ui.plain import dumps, from_plain, to_plain
 from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.texts import LANGUAGES, Texts, clean
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 SCHEMA = "rehost-report/1"
 HTML, JSON, SURVEY = "report.html", "report.json", "survey.json"
@@ -79,10 +83,15 @@ def from_json(text: str | bytes) -> Report:
 
 def to_html(report: Report, language: str) -> str:
     """The page in ``language`` ("en" or "de")."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     if language not in LANGUAGES:
         raise ValueError(f"no such language: {language}")
+    return _template().render(_context(report, language))
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -90,7 +99,7 @@ def to_html(report: Report, language: str) -> str:
         trim_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    return environment.get_template("report.html.j2").render(_context(report, language))
+    return environment.get_template("report.html.j2")
 
 
 def _context(report: Report, language: str) -> dict[str, Any]:

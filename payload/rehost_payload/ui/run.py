@@ -15,20 +15,6 @@ EXIT: dict[ResultWord, int] = {
     ResultWord.CHOICE_NEEDED: 4,
     ResultWord.BLOCKED: 5,
 }
-FAILED = 1
-USAGE = 2
-INTERRUPTED = 130
-
-EXIT_HELP = """\b
-Exit codes:
-  0    healthy, repaired, planned or undone
-  1    an error stopped the run; what was written was taken back
-  2    the command line or the answer file is wrong; nothing was run
-  3    findings remain, or the verification did not pass
-  4    not confirmed, or a choice is needed; nothing was written
-  5    blocked (hibernated, BitLocker, ...); nothing was written
-  130  interrupted with Ctrl-C
-"""
 
 
 def word_of(diagnosis: Diagnosis) -> ResultWord:

@@ -13,9 +13,10 @@ from rehost_payload.repair.session import Outcome
 from rehost_payload.system.host import Host, HostError
 from rehost_payload.ui.answer import Orders, OrdersError
 from rehost_payload.ui.console import Console
+from rehost_payload.ui.exit_codes import INTERRUPTED, USAGE
 from rehost_payload.ui.fault import fault
 from rehost_payload.ui.lock import Busy, work_lock
-from rehost_payload.ui.run import EXIT, INTERRUPTED, USAGE
+from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.texts import Texts
 from rehost_payload.ui.work import UnknownChoice, Worker
 
