@@ -7,14 +7,14 @@ REHOST_MSBOOT  Microsoft's boot files, see tests/msboot/README.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import msboot, product, qemu
+from support import msboot, product, qemu, tables
+from support.tables import Table
 
 
 @pytest.fixture(scope="session")
@@ -35,41 +35,24 @@ def microsoft() -> msboot.Files:
     return found
 
 
-class Table:
-    """Lines that are printed together after all tests: what was measured or judged."""
-
-    def __init__(self, title: str, columns: tuple[str, ...]) -> None:
-        self.title = title
-        self.rows: list[tuple[str, ...]] = [columns]
-
-    def add(self, *cells: object) -> None:
-        self.rows.append(tuple(str(cell) for cell in cells))
-
-    def lines(self) -> Iterator[str]:
-        widths = [max(len(row[i]) for row in self.rows) for i in range(len(self.rows[0]))]
-        for row in self.rows:
-            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-_VERDICTS = Table(
-    "what Microsoft's boot manager says", ("boot manager", "case", "before", "after repair", "s")
-)
-_RUNS = Table("unattended runs", ("case", "result", "to start s", "to result s", "to off s"))
-
-
 @pytest.fixture(scope="session")
 def verdicts() -> Table:
-    return _VERDICTS
+    return tables.VERDICTS
 
 
 @pytest.fixture(scope="session")
 def runs() -> Table:
-    return _RUNS
+    return tables.RUNS
+
+
+@pytest.fixture(scope="session")
+def cuts() -> Table:
+    return tables.CUTS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for table in (_VERDICTS, _RUNS):
-        if len(table.rows) > 1:
+    for table in (tables.RUNS, tables.CUTS, tables.VERDICTS):
+        if not table.empty:
             terminalreporter.section(table.title)
             for line in table.lines():
                 terminalreporter.write_line(line)

@@ -21,6 +21,7 @@ from support import disks, outside, product, windows, write_log
 from support.disks import MIB, DiskLayout, PartitionSpec
 from support.lab import Lab
 from support.qemu import Disk, Machine
+from support.tables import Table
 
 CUTS = int(os.environ.get("REHOST_POWER_CUTS", "20"))
 REPAIR = "rehost repair --yes"
@@ -176,7 +177,7 @@ def mbr_setup(bios_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     return reference(bios_lab, make_mbr(folder / "server-0.img"), folder)
 
 
-def cut_again_and_again(setup: Setup, folder: Path, count: int, seed: str) -> None:
+def cut_again_and_again(setup: Setup, folder: Path, count: int, seed: str, cuts: Table) -> None:
     chance = random.Random(seed)
     found: list[str] = []
     for number in range(count):
@@ -188,20 +189,19 @@ def cut_again_and_again(setup: Setup, folder: Path, count: int, seed: str) -> No
         found.append(assert_old_or_new(setup, outside.tree(server, server[setup.system])))
         assert_undone(setup, server, stick, work)
         shutil.rmtree(work)
-    print(
-        f"{count} cuts within {setup.window:.2f} s: " + ", ".join(f"{w} {found.count(w)}" for w in set(found))
-    )
+    words = ", ".join(f"{word} {found.count(word)}" for word in sorted(set(found)))
+    cuts.add(f"QEMU killed, {seed}", count, words, f"{setup.window:.2f}")
     # cuts that all come too early or too late would show nothing
     assert len(set(found)) > 1 or count < 10
 
 
-def test_power_cuts_gpt(gpt_setup: Setup, tmp_path: Path) -> None:
-    cut_again_and_again(gpt_setup, tmp_path, CUTS, "gpt")
+def test_power_cuts_gpt(gpt_setup: Setup, cuts: Table, tmp_path: Path) -> None:
+    cut_again_and_again(gpt_setup, tmp_path, CUTS, "gpt", cuts)
 
 
-def test_power_cuts_mbr(mbr_setup: Setup, tmp_path: Path) -> None:
+def test_power_cuts_mbr(mbr_setup: Setup, cuts: Table, tmp_path: Path) -> None:
     """The system partition is NTFS, which a power cut leaves with an open journal."""
-    cut_again_and_again(mbr_setup, tmp_path, max(1, CUTS // 2), "mbr")
+    cut_again_and_again(mbr_setup, tmp_path, max(1, CUTS // 2), "mbr", cuts)
 
 
 # --- a disk that loses its cache
@@ -226,7 +226,7 @@ def recorded_repair(lab: Lab, disk: DiskLayout, folder: Path) -> tuple[list[writ
     return write_log.read_log(log), outside.tree(copy, copy.esp)
 
 
-def test_a_disk_that_loses_its_cache(uefi_lab: Lab, tmp_path: Path) -> None:
+def test_a_disk_that_loses_its_cache(uefi_lab: Lab, cuts: Table, tmp_path: Path) -> None:
     """After every write of the repair, with a random part of the unflushed ones missing: old or new."""
     disk = make_all_in_one(tmp_path / "server.img")
     old = outside.tree(disk, disk.esp)
@@ -241,6 +241,8 @@ def test_a_disk_that_loses_its_cache(uefi_lab: Lab, tmp_path: Path) -> None:
         copy = windows.copy_disk(disk, state)
         write_log.apply(state, write_log.power_cut(entries, end, chance))
         found.append(assert_old_or_new(setup, outside.tree(copy, copy.esp)))
+    words = ", ".join(f"{word} {found.count(word)}" for word in sorted(set(found)))
+    cuts.add("disk cache lost, every write", len(found), words, "-")
     assert set(found) >= {"old", "new"}
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Table
 from support import disks, outside, product, stores, windows
 from support.disks import DiskLayout
 from support.product import Boot, Product, Run
 from support.qemu import Bus, Firmware
+from support.tables import Table
 
 LOG = windows.STORE + ".LOG"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Table
 from support import disks, msboot, product, stores, windows
 from support.disks import DiskLayout, PartitionSpec
 from support.msboot import NoVerdict, Verdict
 from support.product import Product
 from support.qemu import Firmware
+from support.tables import Table
 
 MIB = 1 << 20
 # of installed systems, builds 14393, 17763 and 26100

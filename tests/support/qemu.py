@@ -5,7 +5,8 @@
         vm.wait_exit(30)
 
 Everything is emulated (TCG): a nested KVM may open and then stop the guest, and the difference for a machine that
-does little is small. No network card is ever there. A machine that is left for whatever reason is killed.
+does little is small. One processor only: with two, emulation now and then runs stale code where the kernel patches
+itself, and the guest dies of it. No network card is ever there. A machine that is left for whatever reason is killed.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class Machine:
         initrd: Path | None = None,
         append: str = "",
         memory: int = 1024,
-        cores: int = 2,
+        cores: int = 1,
         cpu: str = "qemu64",
         vars: Path | None = None,
         incoming: Path | None = None,
