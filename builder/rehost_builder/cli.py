@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ import click
 from rehost_builder.errors import BuildError
 from rehost_builder.progress import Progress
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 class _Group(click.Group):
-    """Turns every way to end into one exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    """Turns every way to end into an exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+
+    The payload's commands bring further codes of their own, which pass through.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -29,12 +31,9 @@ class _Group(click.Group):
             if e.hint:
                 click.echo(f"        {e.hint}", err=True)
             sys.exit(EXIT_FAILED)
-        except click.UsageError as e:
-            e.show()
-            sys.exit(EXIT_USAGE)
         except click.ClickException as e:
             e.show()
-            sys.exit(EXIT_FAILED)
+            sys.exit(e.exit_code)
         except (click.Abort, KeyboardInterrupt):
             click.echo("\nrehost: interrupted; nothing half-done is left", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -51,7 +50,9 @@ def main() -> None:
     """Builds a recovery medium for Windows servers, and looks into disk images.
 
     \b
-    rehost build -o out/rehost.iso       builds the medium
+    rehost build -o out/rehost.iso            builds the medium
+    rehost survey --image disk.qcow2          what is on a disk
+    rehost diagnose --survey survey.json      what ails a server whose survey was sent
     """
 
 
@@ -135,6 +136,13 @@ def build(
         )
 
 
-def _add_payload_commands(commands: Sequence[click.Command]) -> None:
+def _add_payload_commands() -> None:
+    """What runs on the server runs here on disk images and saved surveys; only its menu stays there."""
+    from rehost_payload.ui.cli import commands
+
     for command in commands:
-        main.add_command(command)
+        if command.name != "menu":
+            main.add_command(command)
+
+
+_add_payload_commands()
