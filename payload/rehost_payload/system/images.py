@@ -85,8 +85,8 @@ class NbdDisk:
         while True:
             if self._process.poll() is not None:
                 assert self._process.stderr is not None
-                said = self._process.stderr.read().decode(errors="replace").strip()
-                raise SystemError_("image", f"{path}: {said or 'qemu-nbd ended'}")
+                said = self._process.stderr.read().decode(errors="replace")
+                raise SystemError_("image", f"{path}: {_refusal(said)}")
             try:
                 return NbdClient(socket)
             except OSError as error:
@@ -125,6 +125,16 @@ class NbdDisk:
             if process.stderr is not None:
                 process.stderr.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _refusal(said: str) -> str:
+    """What qemu-nbd wrote, in one line, with what to do about the two cases that Hyper-V makes."""
+    if "log that needs to be replayed" in said:
+        return "its log must be replayed first: run qemu-img check -r all on a copy of it"
+    reason = said.strip().rpartition("': ")[2].replace("\n", " ") or "qemu-nbd ended"
+    if "not supported" in reason:
+        return f"{reason}: a differencing disk (a checkpoint) must be merged or converted first"
+    return reason
 
 
 def open_image(path: Path) -> DiskHandle:
