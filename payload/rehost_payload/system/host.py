@@ -1,6 +1,7 @@
 """What the operator's interface asks of the running system beside disks: its name, consoles, a shell, power.
 
-Linux only so far; elsewhere every question has a harmless answer.
+Linux only so far; elsewhere every question has a harmless answer. Imported before the menu is on the screen, so it
+imports little itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 _SHELLS = ("/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh")
@@ -30,11 +30,11 @@ class HostError(Exception):
     """The system did not do it; the message says what it answered."""
 
 
-@dataclass(frozen=True)
 class Host:
     """``root`` is "/" except in tests."""
 
-    root: Path = Path("/")
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
 
     @property
     def is_medium(self) -> bool:

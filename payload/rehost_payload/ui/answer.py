@@ -18,9 +18,8 @@ stops everything: an order that was misread must not be carried out.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehost_payload.ui.texts import LANGUAGES
 
@@ -36,8 +35,7 @@ class OrdersError(Exception):
         super().__init__(f"{source}: {problem}")
 
 
-@dataclass(frozen=True)
-class Orders:
+class Orders(NamedTuple):
     """None: not said."""
 
     mode: str | None = None
@@ -54,12 +52,8 @@ class Orders:
 
     def over(self, other: Orders) -> Orders:
         """These orders, completed by ``other`` where they say nothing."""
-        merged = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in merged.items():
-            if value is None:
-                merged[name] = getattr(other, name)
-        merged["sources"] = self.sources + other.sources
-        return Orders(**merged)
+        unsaid: dict[str, Any] = {k: v for k, v in other._asdict().items() if getattr(self, k) is None}
+        return self._replace(**unsaid, sources=self.sources + other.sources)
 
 
 # --- the answer file ---------------------------------------------------------------------------------------

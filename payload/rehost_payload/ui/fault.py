@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 
 from rehost_payload.ui.texts import Texts
@@ -18,6 +17,8 @@ def fault(error: BaseException, texts: Texts, folder: Path) -> list[str]:
         key = f"error.{error.code}"
         return [texts("menu.failed", reason=texts(key) if texts.has(key) else error.code), error.detail]
     lines = [texts("menu.failed", reason=f"{type(error).__name__}: {error}"), texts("error.internal")]
+    import traceback
+
     try:
         with (folder / LOG).open("a") as file:
             traceback.print_exception(error, file=file)

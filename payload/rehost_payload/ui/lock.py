@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -21,6 +20,8 @@ def state_folder() -> Path:
     """/run/rehost, or its like where there is no such thing (a workstation, WinPE)."""
     folder = Path("/run/rehost")
     if not os.access(folder.parent, os.W_OK):
+        import tempfile
+
         owner = os.getuid() if hasattr(os, "getuid") else "system"
         folder = Path(tempfile.gettempdir()) / f"rehost-{owner}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rehost_payload import __version__
 from rehost_payload.system.host import Host, HostError
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from rehost_payload.ui.work import Worker
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """``letter`` works in every language; ``text`` is the key of what is shown."""
 
     letter: str

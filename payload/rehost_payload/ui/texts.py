@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ def _load(language: str) -> dict[str, dict[str, Any]]:
         return tomllib.load(f)
 
 
-@dataclass(frozen=True)
 class Texts:
     """The texts of one language. A key that does not exist comes back as itself, never as an exception."""
 
-    language: str = DEFAULT
+    def __init__(self, language: str = DEFAULT) -> None:
+        self.language = language
 
     def __call__(self, key: str, /, **params: object) -> str:
         """``key`` is "section.name"."""

@@ -102,7 +102,7 @@ def test_junk_is_an_orders_error(data: bytes) -> None:
 )
 def test_command_line(line: str, orders: Orders) -> None:
     found = parse_command_line(line, "x")
-    assert found.over(Orders(sources=())) == Orders(**{**orders.__dict__, "sources": found.sources})
+    assert found.over(Orders(sources=())) == Orders(**{**orders._asdict(), "sources": found.sources})
 
 
 @pytest.mark.parametrize(
