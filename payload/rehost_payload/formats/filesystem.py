@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from io import BytesIO
 
 from .errors import FormatError
 from .source import ByteSource
 
 READ_LIMIT = 512 << 20
+_PIECE = 4 << 20
 
 
 class UnreadableFile(FormatError):
@@ -99,10 +101,15 @@ class FileSystemReader(ABC):
         source = self.open(path)
         if source.size > limit:
             raise FormatError(path, f"its {source.size} bytes are more than the {limit} expected at most")
-        data = source.read_at(0, source.size)
-        if len(data) != source.size:
-            raise FormatError(path, "the file ends before its size", len(data))
-        return data
+        # BytesIO hands its buffer over: joining pieces would take twice the memory, for a hive of 100 MB too
+        # much
+        buffer = BytesIO()
+        while buffer.tell() < source.size:
+            piece = source.read_at(buffer.tell(), min(_PIECE, source.size - buffer.tell()))
+            if not piece:
+                raise FormatError(path, "the file ends before its size", buffer.tell())
+            buffer.write(piece)
+        return buffer.getvalue()
 
     def exact_path(self, path: str) -> str | None:
         """``path`` in the volume's own spelling, or None where it does not exist."""

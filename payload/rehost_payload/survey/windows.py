@@ -14,6 +14,7 @@ from rehost_payload.survey.model import HiveState, Problem, SourceFile, WindowsI
 from rehost_payload.survey.volumes import OpenVolume
 
 _CONFIG = "\\System32\\config\\"
+_VERSION = ("Microsoft", "Windows NT", "CurrentVersion")
 _SYSTEM_LIMIT = 128 << 20
 _SOFTWARE_LIMIT = 256 << 20
 _LOG_LIMIT = 64 << 20
@@ -90,7 +91,12 @@ class _Opened:
 def _open_hive(
     reader: FileSystemReader, root: str, name: str, limit: int, place: str, problems: list[Problem]
 ) -> _Opened:
-    """A hive with its logs replayed in memory where it is dirty."""
+    """A hive with its logs replayed in memory where it is dirty.
+
+    SOFTWARE is read as it stands as long as it shows the version: replaying takes three times its size in
+    memory, which a small machine does not have for 100 MB, and logs hardly ever hold a change of the
+    version.
+    """
     path = f"{root}{_CONFIG}{name}"
     where = f"{place}{_CONFIG}{name}"
     try:
@@ -107,6 +113,8 @@ def _open_hive(
         if not is_hive(data):
             raise FormatError(name, "not a registry hive")
         dirty = needs_replay(data)
+        if dirty and name == "SOFTWARE" and _shows_version(data):
+            return _Opened(HiveState.DIRTY, Hive.parse(data))
         if dirty:
             result = replay(data, [_log(reader, path + suffix) for suffix in (".LOG1", ".LOG2")])
             data = result.data
@@ -116,6 +124,19 @@ def _open_hive(
     except FormatError as error:
         problems.append(Problem("damaged", where, str(error)))
         return _Opened(HiveState.DAMAGED)
+
+
+def _shows_version(data: bytes) -> bool:
+    try:
+        return _build(Hive.parse(data)) is not None
+    except FormatError:
+        return False
+
+
+def _build(hive: Hive) -> int | None:
+    key = hive.find(*_VERSION)
+    build = _string(key, "CurrentBuildNumber") or _string(key, "CurrentBuild")
+    return int(build) if build.isascii() and build.isdecimal() else None
 
 
 def _log(reader: FileSystemReader, path: str) -> bytes:
@@ -215,14 +236,13 @@ def _with_software(
     if hive is None:
         return installation
     try:
-        key = hive.find("Microsoft", "Windows NT", "CurrentVersion")
-        build = _string(key, "CurrentBuildNumber") or _string(key, "CurrentBuild")
+        key = hive.find(*_VERSION)
         return replace(
             installation,
             product_name=_string(key, "ProductName"),
             edition=_string(key, "EditionID"),
             installation_type=_string(key, "InstallationType"),
-            build=int(build) if build.isascii() and build.isdecimal() else None,
+            build=_build(hive),
             revision=_number(key, "UBR"),
             display_version=_string(key, "DisplayVersion") or _string(key, "ReleaseId"),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rehost_payload.system.protocol import DiskInfo
 
-_MOST = 16 << 20  # one read(2) at a time
+_MOST = 1 << 30  # one read(2), which on Linux gives 2 GiB at most
 
 
 @dataclass

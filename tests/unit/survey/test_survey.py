@@ -305,6 +305,20 @@ def test_dirty_system_hive_is_read_with_its_logs(server: DiskLayout) -> None:
     assert (found.system_hive, found.computer_name) == (HiveState.DIRTY, "NEU")
 
 
+def test_dirty_software_hive(server: DiskLayout) -> None:
+    """Read as it stands where it shows the version, with its logs where it does not."""
+    path = "Windows/System32/config/SOFTWARE"
+    old, new = windows.software_hive(), windows.software_hive(windows.SERVER_2022)
+    dirty, log = hives.make_dirty(old, new)
+    disks.write_files(server, server.windows, {path: dirty, f"{path}.LOG1": log})
+    (found,) = survey(server).windows
+    assert (found.software_hive, found.build) == (HiveState.DIRTY, 14393)
+    dirty, log = hives.make_dirty(hives.make_hive({"Microsoft": {}}, name="SOFTWARE"), new)
+    disks.write_files(server, server.windows, {path: dirty, f"{path}.LOG1": log})
+    (found,) = survey(server).windows
+    assert (found.software_hive, found.build) == (HiveState.DIRTY, 20348)
+
+
 def test_other_folder_names_and_second_installations(tmp_path: Path) -> None:
     tree = windows.windows_tree(windows.BootFiles())
     renamed = {path.replace("Windows/", "WINNT.2/", 1): data for path, data in tree.items()}
