@@ -132,16 +132,21 @@ class Console:
     def say_all(self, lines: Iterable[str]) -> None:
         self.write("".join(line + "\n" for line in lines))
 
-    def page(self, lines: Iterable[str], more: str) -> None:
-        """A screenful at a time: a VGA console cannot be scrolled back. ``more`` is the prompt in between."""
+    def page(self, lines: Iterable[str], more: str, skip_to: int | None = None) -> None:
+        """A screenful at a time: a VGA console cannot be scrolled back. ``more`` is the prompt in between.
+
+        "q" skips the rest, or goes on at line ``skip_to`` if that is still ahead.
+        """
         waiting = list(lines)
+        skip = len(waiting) if skip_to is None else skip_to
         rows = max(5, self.size[1] - 2)
-        while self.is_terminal and len(waiting) > rows:
-            self.say_all(waiting[:rows])
-            waiting = waiting[rows:]
+        shown = 0
+        while self.is_terminal and len(waiting) - shown > rows:
+            self.say_all(waiting[shown : shown + rows])
+            shown += rows
             if self.ask(more).lower() == "q":
-                return
-        self.say_all(waiting)
+                shown = skip if shown < skip else len(waiting)
+        self.say_all(waiting[shown:])
 
     # --- input ---------------------------------------------------------------------------------------------
 

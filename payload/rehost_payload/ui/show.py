@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import textwrap
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rehost_payload.formats.hive import SetValue
@@ -20,6 +23,7 @@ from rehost_payload.repair.model import (
     RebuildGpt,
     ResultWord,
     RunResult,
+    SetFirmwareVariable,
     Severity,
     Verification,
 )
@@ -121,8 +125,11 @@ class Page:
             out += self.changes(result.changes)
         if result.verification is not None:
             out += self.verification(result.verification)
-        if result.diagnosis_after is not None and result.diagnosis_after.findings:
-            out += self.diagnosis(result.diagnosis_after)
+        left = result.diagnosis_after
+        if (
+            left is not None and left.findings and result.mode != "undo"
+        ):  # an undone repair leaves what it found
+            out += self.diagnosis(left)
         return out + self.outcome(result)
 
     def outcome(self, result: RunResult) -> list[str]:
@@ -269,7 +276,9 @@ def _patch(what: str, t: Texts) -> str:
 
 
 def action_details(action: Action, names: Names) -> Iterator[str]:
-    """The single values of a store that change, in words."""
+    """The single values that change, in words."""
+    if isinstance(action, SetFirmwareVariable) and action.after is not None:
+        yield from _variable(action)
     if isinstance(action, EditStore | CreateStore):
         if isinstance(action, EditStore) and action.replay:
             yield names.texts("action.replay")
@@ -283,6 +292,16 @@ def action_details(action: Action, names: Names) -> Iterator[str]:
             yield from (created.get(o, names.object(o)) for o in objects)
         if action.remove_logs:
             yield names.texts("action.remove-logs", files=", ".join(action.remove_logs))
+
+
+def _variable(action: SetFirmwareVariable) -> Iterator[str]:
+    """What a boot entry is called (EFI_LOAD_OPTION, UEFI 2.10 section 3.1.3), or the boot order."""
+    with suppress(ValueError):
+        data = bytes.fromhex(action.after or "")
+        if action.name == "BootOrder":
+            yield ", ".join(f"Boot{n:04X}" for (n,) in struct.iter_unpack("<H", data[: len(data) // 2 * 2]))
+        elif re.fullmatch(r"Boot[0-9A-Fa-f]{4}", action.name):
+            yield data[6:].decode("utf-16-le", "replace").split("\0")[0]
 
 
 def _edited(action: EditStore, names: Names) -> Iterator[str]:

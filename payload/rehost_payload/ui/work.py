@@ -102,11 +102,11 @@ class Worker:
     def page(self, survey: Survey | None) -> Page:
         return Page(Names(survey, self.texts), self.console.width)
 
-    def show(self, lines: list[str]) -> None:
-        """A page at a time where somebody reads along."""
+    def show(self, lines: list[str], skip_to: int | None = None) -> None:
+        """A page at a time where somebody reads along; see `Console.page`."""
         self.progress.close()
         if self.console.is_terminal:
-            self.console.page(lines, self.texts("menu.more"))
+            self.console.page(lines, self.texts("menu.more"), skip_to)
         else:
             self.console.say_all(lines)
 
@@ -160,14 +160,15 @@ class Worker:
         self, survey: Survey, diagnosis: Diagnosis, plan: Plan, place: JournalPlace | None
     ) -> None:
         page = self.page(survey)
-        self.show(page.diagnosis(diagnosis))
+        lines = page.diagnosis(diagnosis)
+        findings = len(lines)
         if plan.actions:
-            lines = page.plan(plan)
+            lines += page.plan(plan)
             if place is None:
                 lines += page.wrap(self.texts("menu.originals-nowhere"))
             else:
                 lines += page.wrap(self.texts("menu.originals-at", where=page.names.identifier(place.id)))
-            self.show(lines)
+        self.show(lines, findings)  # whoever skips findings still sees what will be written
 
     def _writing(self) -> None:
         self.console.say(self.texts("menu.writing"))

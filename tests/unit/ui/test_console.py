@@ -119,6 +119,17 @@ def test_the_rest_of_the_pages_can_be_skipped() -> None:
     assert "line 8" not in out.getvalue()
 
 
+def test_skipping_goes_on_where_it_matters() -> None:
+    console, out = on_terminal(b"q\nq\n")
+    console.page([f"line {i}." for i in range(40)], "more? ", skip_to=20)
+    shown = out.getvalue()
+    assert "line 7." in shown
+    assert "line 8." not in shown
+    assert "line 20." in shown
+    assert "line 27." in shown
+    assert "line 28." not in shown
+
+
 def test_a_pipe_is_not_paged() -> None:
     out = io.StringIO()
     piped(b"", out, size=(80, 10)).page([f"line {i}" for i in range(20)], "more? ")

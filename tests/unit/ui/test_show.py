@@ -175,6 +175,7 @@ DESCRIPTION = SetValue(
             "Change 1 B at byte 446 of disk0 (LogicalDrv 0, 931 GiB, /dev/sda): mark the active partition",
         ),
         (RebuildGpt(DISK, "primary", "f"), "Write the partition table at the beginning of the disk of disk0"),
+        (SetFirmwareVariable("BootOrder", None, "04000000", "f"), "Set the firmware variable BootOrder"),
         (SetFirmwareVariable("Boot0004", None, "00", "f"), "Set the firmware variable Boot0004"),
         (SetFirmwareVariable("Boot0004", "00", None, "f"), "Delete the firmware variable Boot0004"),
     ],
@@ -187,8 +188,18 @@ def test_actions_in_words(action: Action, text: str) -> None:
         assert details == ["apply its log files first", "remove its log files: \\BCD.LOG"]
     if isinstance(action, CreateStore) and action.edits:
         assert details == ["Windows Server 2016"]
+    if isinstance(action, SetFirmwareVariable) and action.after and action.name == "BootOrder":
+        assert details == ["Boot0004, Boot0000"]
     assert action_text(action, Names(None, Texts("de")))
     assert from_plain(type(action), to_plain(action)) == action
+
+
+def test_a_boot_entry_is_named() -> None:
+    from rehost_payload.repair.rules.firmware import load_option
+
+    data = load_option("Windows Boot Manager", 1, 2048, 4096, bytes(16), (2, 2))
+    action = SetFirmwareVariable("Boot0004", None, data.hex(), "f")
+    assert list(action_details(action, Names(None, EN))) == ["Windows Boot Manager"]
 
 
 def test_a_volume_that_the_survey_does_not_know() -> None:

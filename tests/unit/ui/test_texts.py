@@ -155,6 +155,29 @@ def test_every_text_that_the_interface_asks_for_exists() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_written_without_wrapping_fits_a_line(language: str) -> None:
+    """Prompts and menu items go to the console as they are, also to one of 80 columns."""
+    texts = {k: v for k, v in flat(language).items() if k.startswith("/menu/")}
+    prompts = [k for k, v in texts.items() if v.endswith(" ")]
+    items = [
+        "survey",
+        "repair",
+        "undo",
+        "capture",
+        "language",
+        "shell",
+        "reboot",
+        "poweroff",
+        "quit",
+        "title",
+    ]
+    assert prompts
+    for key in prompts + [f"/menu/{name}" for name in items]:
+        room = 75 if key in prompts else 79 - len("  1  s  ")
+        assert len(ascii_fold(texts[key])) <= room, key
+
+
 def test_a_missing_parameter_or_key_is_no_exception() -> None:
     t = Texts("en")
     assert "?" in (t.part("finding", "boot.store-missing", "title", {}) or "")
