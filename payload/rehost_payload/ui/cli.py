@@ -210,6 +210,7 @@ def repair(
     from rehost_payload.ui.run import EXIT
 
     worker = _worker(_texts(language), quiet=as_json)
+    worker.attended = not yes
     choices = Choices(windows, system_volume, disk)
     if yes:
         ask = worker.consenting(choices)

@@ -51,6 +51,7 @@ def carry_out(
         console.say(texts("unattended.start", mode=orders.mode, source=", ".join(orders.sources)))
         with work_lock(f"unattended {orders.mode}", folder=folder):
             worker = make_worker()
+            worker.attended = False
             outcome = _run(orders, worker)
         _show(outcome, worker)
         code, word = EXIT[outcome.result.word], outcome.result.word.value

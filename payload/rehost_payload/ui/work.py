@@ -95,6 +95,7 @@ class Worker:
     progress: ProgressLine
     machine: str = ""
     keep: Path | None = None
+    attended: bool = True  # False: nobody is there to turn pages
     kept: str | None = None  # where the last survey's report went
 
     # --- showing -------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class Worker:
     def show(self, lines: list[str], skip_to: int | None = None) -> None:
         """A page at a time where somebody reads along; see `Console.page`."""
         self.progress.close()
-        if self.console.is_terminal:
+        if self.attended:
             self.console.page(lines, self.texts("menu.more"), skip_to)
         else:
             self.console.say_all(lines)

@@ -59,7 +59,7 @@ class Medium:
     images: list[Path]
 
     def start(
-        self, *, role: str = "main", cmdline: str | None = None, encoding: str = "utf-8"
+        self, *, role: str = "main", cmdline: str | None = None, encoding: str = "utf-8", rows: int = 200
     ) -> pexpect.spawn:
         if cmdline is not None:
             (self.root / "proc/cmdline").write_text(cmdline)
@@ -69,7 +69,7 @@ class Medium:
             arguments,
             encoding=encoding,
             timeout=30,
-            dimensions=(200, 80),  # tall: no paging
+            dimensions=(rows, 80),  # tall: no paging
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )
         child.delaybeforesend = None

@@ -28,6 +28,11 @@ def result(machine: Medium) -> list[tuple[int, str]]:
     return [(int(code), word) for code, word in RESULT.findall(machine.announced.replace("\r", ""))]
 
 
+def start(machine: Medium, **more: str) -> pexpect.spawn:
+    """On a console of the usual size: nobody is there to turn its pages."""
+    return machine.start(rows=24, **more)  # type: ignore[arg-type]
+
+
 def finish(child: pexpect.spawn) -> None:
     child.expect(pexpect.EOF)
     child.close()
@@ -44,7 +49,7 @@ def report(stick: DiskLayout) -> dict[str, object]:
 
 def test_repair_by_command_line(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     machine = medium(server, stick)
-    child = machine.start(cmdline="quiet rehost.run=repair rehost.yes=1 rehost.poweroff=1 rehost.lang=de")
+    child = start(machine, cmdline="quiet rehost.run=repair rehost.yes=1 rehost.poweroff=1 rehost.lang=de")
     child.expect("Unbeaufsichtigt: repair")
     child.expect("Was geschrieben wird")
     child.expect("Ergebnis: repaired")
@@ -59,7 +64,7 @@ def test_repair_by_command_line(medium: Make, server: DiskLayout, stick: DiskLay
 def test_repair_by_answer_file(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     write_answer(stick, '[run]\nmode = "repair"\nyes = true\nafter = "reboot"\nlanguage = "de"\n')
     machine = medium(server, stick)
-    child = machine.start()
+    child = start(machine)
     child.expect("Ergebnis: repaired")
     finish(child)
     assert result(machine) == [(0, "repaired")]
@@ -71,7 +76,7 @@ def test_without_consent_nothing_is_written_to_the_server(
 ) -> None:
     before = image_hash(server)
     machine = medium(server, stick)
-    child = machine.start(cmdline="rehost.run=repair rehost.poweroff=1")
+    child = start(machine, cmdline="rehost.run=repair rehost.poweroff=1")
     child.expect("yes is not set")
     finish(child)
     assert result(machine) == [(0, "planned")]
@@ -83,7 +88,7 @@ def test_the_command_line_goes_before_the_file(medium: Make, server: DiskLayout,
     write_answer(stick, '[run]\nmode = "repair"\nyes = true\nafter = "reboot"\n')
     before = image_hash(server)
     machine = medium(server, stick)
-    finish(machine.start(cmdline="rehost.run=repair rehost.yes=0"))
+    finish(start(machine, cmdline="rehost.run=repair rehost.yes=0"))
     assert machine.power == "reboot"  # what it does not say comes from the file
     assert image_hash(server) == before
 
@@ -91,10 +96,10 @@ def test_the_command_line_goes_before_the_file(medium: Make, server: DiskLayout,
 def test_undo(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     before = disks.read_file(server, server.esp, "EFI/Microsoft/Boot/BCD")
     machine = medium(server, stick)
-    finish(machine.start(cmdline="rehost.run=repair rehost.yes=1 rehost.poweroff=1"))
+    finish(start(machine, cmdline="rehost.run=repair rehost.yes=1 rehost.poweroff=1"))
     assert disks.read_file(server, server.esp, "EFI/Microsoft/Boot/BCD") != before
     (machine.state / "unattended.claimed").unlink()  # switched off and on
-    finish(machine.start(cmdline="rehost.run=undo rehost.yes=1 rehost.poweroff=1"))
+    finish(start(machine, cmdline="rehost.run=undo rehost.yes=1 rehost.poweroff=1"))
     assert result(machine) == [(0, "repaired"), (0, "undone")]
     assert disks.read_file(server, server.esp, "EFI/Microsoft/Boot/BCD") == before
 
@@ -103,7 +108,7 @@ def test_blocked(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     disks.set_hibernated(server, server.windows)
     before = image_hash(server)
     machine = medium(server, stick)
-    finish(machine.start(cmdline="rehost.run=repair rehost.yes=1 rehost.poweroff=1"))
+    finish(start(machine, cmdline="rehost.run=repair rehost.yes=1 rehost.poweroff=1"))
     assert result(machine) == [(5, "blocked")]
     assert image_hash(server) == before
 
@@ -111,7 +116,7 @@ def test_blocked(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
 @pytest.mark.parametrize("bad", ["rehost.run=repiar rehost.yes=1", "rehost.ye=1 rehost.run=repair"])
 def test_a_command_line_that_is_not_understood(medium: Make, server: DiskLayout, bad: str) -> None:
     machine = medium(server)
-    child = machine.start(cmdline=f"{bad} rehost.poweroff=1")
+    child = start(machine, cmdline=f"{bad} rehost.poweroff=1")
     child.expect("not usable, nothing was run: kernel command line")
     child.expect(PROMPT)
     child.close()
@@ -123,7 +128,7 @@ def test_an_answer_file_that_is_not_understood(medium: Make, server: DiskLayout,
     write_answer(stick, '[run]\nmode = "repair"\nyes = true\nafer = "poweroff"\n')
     before = image_hash(server)
     machine = medium(server, stick)
-    child = machine.start()
+    child = start(machine)
     child.expect("unknown key 'afer'")
     child.sendline("c")
     child.expect("not in this version")
@@ -135,7 +140,7 @@ def test_an_answer_file_that_is_not_understood(medium: Make, server: DiskLayout,
 def test_the_menu_stays_where_it_is_wanted(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     write_answer(stick, '[run]\nmode = "menu"\nlanguage = "de"\n')
     machine = medium(server, stick)
-    child = machine.start()
+    child = start(machine)
     child.expect("Eingabetaste: ")
     child.close()
     assert result(machine) == []
@@ -144,13 +149,13 @@ def test_the_menu_stays_where_it_is_wanted(medium: Make, server: DiskLayout, sti
 def test_only_one_console_obeys(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     machine = medium(server, stick)
     cmdline = "rehost.run=repair rehost.yes=1"
-    two = machine.start(role="other", cmdline=cmdline)
+    two = start(machine, role="other", cmdline=cmdline)
     two.expect(PROMPT)
-    one = machine.start(cmdline=cmdline)
+    one = start(machine, cmdline=cmdline)
     one.expect("Result: repaired")
     one.expect(PROMPT)  # after = menu
     one.close()
-    again = machine.start(cmdline=cmdline)  # init starts the menu again
+    again = start(machine, cmdline=cmdline)  # init starts the menu again
     again.expect(PROMPT)
     again.close()
     two.close()
@@ -176,7 +181,7 @@ def test_a_choice_that_names_nothing_is_not_taken_for_another(
 def test_a_fault_is_announced_too(medium: Make, server: DiskLayout) -> None:
     machine = medium(server)
     server.path.unlink()
-    child = machine.start(cmdline="rehost.run=survey rehost.poweroff=1")
+    child = start(machine, cmdline="rehost.run=survey rehost.poweroff=1")
     finish(child)
     assert result(machine) == [(1, "failed")]
     assert machine.power == "poweroff"
