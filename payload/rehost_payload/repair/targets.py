@@ -137,7 +137,9 @@ def _by_role(view: View, store: BootStore, obj: BcdObject, e: Element, what: Dev
         if not loaders:
             yield from _with_program(view, own, obj)
     elif obj.type != TYPE_FIRMWARE_APPLICATION and e.type == DEVICE:
-        yield from _with_program(view, own, obj)  # boot sector files, tools: whatever has a program of its own
+        yield from _with_program(
+            view, own, obj
+        )  # boot sector files, tools: whatever has a program of its own
 
 
 def _with_program(view: View, own: Volume, obj: BcdObject) -> list[Volume]:
