@@ -35,6 +35,7 @@ class FirstLook:
         self._thread: threading.Thread | None = None
         self.orders: Orders | OrdersError | None = None
         self.windows: tuple[str, ...] | None = None  # None: not known yet
+        self.failed = False  # and it never will be
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -76,8 +77,8 @@ class FirstLook:
                 self.learn(survey_machine(system, self._progress))
         except (_Stopped, Busy):
             pass
-        except Exception:  # the header stays without Windows; the survey itself will say what is wrong
-            self.windows = None
+        except Exception:  # the survey itself will say what is wrong
+            self.failed = True
 
     def _progress(self, what: str, done: int, total: int) -> None:
         if self._stop.is_set():

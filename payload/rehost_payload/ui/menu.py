@@ -159,7 +159,8 @@ class Menu:
     def _windows(self) -> str:
         look = self._look
         if look is None or look.windows is None:
-            return self.texts("menu.windows-looking")
+            failed = look is not None and look.failed
+            return self.texts("menu.windows-unknown" if failed else "menu.windows-looking")
         return "; ".join(look.windows) or self.texts("menu.windows-none")
 
     def _tick(self) -> None:
@@ -172,7 +173,7 @@ class Menu:
             self._refuse(orders)
         elif orders is not None:
             self._obey(orders)
-        if look.windows is not None and self._shown_windows != self._windows():
+        if self._shown_windows != self._windows():
             self._shown_windows = self._windows()
             self.console.say()
             self.console.say(self.texts("menu.windows", windows=self._shown_windows))

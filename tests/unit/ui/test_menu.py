@@ -289,6 +289,16 @@ def test_a_fault_of_ours_ends_in_the_menu(medium: Make, server: DiskLayout) -> N
     child.close()
 
 
+def test_disks_that_cannot_be_looked_at(medium: Make, server: DiskLayout) -> None:
+    machine = medium(server)
+    server.path.unlink()
+    child = machine.start()
+    child.expect("Windows:  still looking")
+    child.expect("Windows:  not known")
+    child.expect(PROMPT)
+    child.close()
+
+
 def test_report_json_says_what_the_screen_said(medium: Make, server: DiskLayout, stick: DiskLayout) -> None:
     machine = medium(server, stick)
     child = machine.start()
