@@ -28,7 +28,13 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
     help="A disk image instead of this machine's disks; may be given several times.",
 )
 @click.option("--json", "json_", is_flag=True, help="The whole survey as JSON, to be kept or sent.")
-@click.option("--lang", "--language", "language", metavar="LANG", help="Language of the text, en or de; default: your locale.")
+@click.option(
+    "--lang",
+    "--language",
+    "language",
+    metavar="LANG",
+    help="Language of the text, en or de; default: your locale.",
+)
 def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
     """Show disks, volumes, Windows installations and boot stores. Nothing is changed.
 
