@@ -38,9 +38,8 @@ from rehost_builder.media.iso9660 import write_iso
 from rehost_builder.progress import Progress
 from rehost_builder.templates import iso_folder, render
 
-_COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests scsi_mod.scan=sync"
-"""Quiet; no self-tests of ciphers that nothing here relies on (a fifth of the start); disks are searched for
-while the controller's driver loads, so that the first process knows when that is done."""
+_COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests"
+"""Quiet; no self-tests of ciphers that nothing here relies on (a fifth of the start)."""
 _SPACE_NEEDED = 900 << 20
 
 STEPS = {

@@ -40,6 +40,8 @@ def nodes_of(root: Path, without: str = "") -> Iterator[Node]:
                 yield Node(name, stat.S_IFDIR | 0o755)
                 if name != without:
                     yield from walk(path, name + "/")
+            elif not entry.is_file():
+                raise ValueError(f"{path} is neither file nor folder nor link")
             else:
                 program = entry.stat().st_mode & stat.S_IXUSR
                 yield Node(name, stat.S_IFREG | (0o755 if program else 0o644), path)

@@ -60,7 +60,7 @@ uptime_centiseconds() {
 }
 
 # Waits until no device has appeared for 0.3 s (1 s where there is something on USB besides the hubs), at most
-# 15 s. SAS and RAID controllers are searched while their driver loads (scsi_mod.scan=sync), so not here.
+# 15 s. SAS and RAID controllers are searched while their driver loads (scan=sync in modprobe.d), so not here.
 wait_for_disks() {
     local start now last before="" seen enough
     start=$(uptime_centiseconds)
