@@ -19,7 +19,8 @@ from support.qemu import Bus, Disk, Firmware, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 Boot = Literal["cd", "usb", "kernel"]
-RESULT = re.compile(r"REHOST-RESULT (\d+) (\S+)")
+# with what follows the word, so that half a word is not taken for one
+RESULT = re.compile(r"REHOST-RESULT (\d+) (\S+)\s")
 CONSOLE = "console=tty0 console=ttyS0,115200n8"
 
 
