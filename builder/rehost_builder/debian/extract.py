@@ -92,6 +92,8 @@ def _unpack_member(
         return
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{name} would be written through a link out of the root")
     if target.is_symlink() or target.is_file():
         target.unlink()
     if member.issym():
