@@ -390,9 +390,9 @@ class _Reader:
         for what, text in (("target", target), ("folder", subdir), ("source", path)):
             reason = unsafe_path(text)
             if reason is not None and problem is None:
-                problem = f"the {what} {text!r} {reason}"
+                problem = f'the {what} "{text}" {reason}'
         if problem is None and ("\\" in target or "/" in target):
-            problem = f"the target {target!r} is no plain file name"
+            problem = f'the target "{target}" is no plain file name'
         return FileCopy(target, path, listed, dirid, folder, flags, problem)
 
     def destination(self, inf: InfText, list_name: str) -> tuple[int | None, str]:

@@ -388,6 +388,10 @@ commands: list[click.Command] = [
     verify,
     undo,
     Lazy("bcd", "rehost_payload.ui.bcd_show:bcd", "Look at Windows boot stores (BCD)."),
+    Lazy(
+        "hyperv", "rehost_payload.ui.hyperv_cmd:hyperv", "Look at the files of Hyper-V: machines and disks."
+    ),
+    Lazy("drivers", "rehost_payload.ui.drivers_cmd:drivers", "Look into driver packages."),
     report,
     menu,
 ]
