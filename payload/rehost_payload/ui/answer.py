@@ -108,8 +108,8 @@ def _checked(values: dict[str, Any], source: str) -> Orders:
 _WORDS = {"run": "mode", "yes": "yes", "lang": "language", "after": "after", "windows": "windows"}
 _WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff"}
 _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-IGNORED = frozenset({"keymap", "shell"})
-"""Words of ours that are meant for the start-up scripts (iso/debian/root)."""
+IGNORED = frozenset({"keymap", "medium", "shell"})
+"""Words of ours that are meant for the start-up scripts (iso/debian/root) or say what was started."""
 
 
 def split_command_line(text: str) -> list[str]:

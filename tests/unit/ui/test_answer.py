@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,20 @@ def test_command_line(line: str, orders: Orders) -> None:
 def test_command_line_that_is_not_understood(line: str, says: str) -> None:
     with pytest.raises(OrdersError, match=says):
         parse_command_line(line)
+
+
+def test_every_word_that_the_medium_uses_is_known() -> None:
+    """One that is not would make every unattended run end in "usage"."""
+    root = Path(__file__).parents[3]
+    files = [f for folder in ("iso", "builder") for f in (root / folder).rglob("*") if f.is_file()]
+    text = "\n".join(f.read_text(encoding="utf-8") for f in files if f.suffix != ".pyc")
+    words = set(re.findall(r"\brehost\.([a-z_]+)=", text)) | set(
+        re.findall(r"option rehost\.([a-z_]+)", text)
+    )
+    assert words >= {"keymap", "medium", "shell"}
+    values = {"run": "repair", "yes": "1", "lang": "de", "after": "reboot", "poweroff": "0"}
+    for word in words:
+        parse_command_line(f"rehost.{word}={values.get(word, 'x')}")
 
 
 def test_the_command_line_goes_first() -> None:
