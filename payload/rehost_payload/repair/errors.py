@@ -6,8 +6,11 @@ from __future__ import annotations
 class ApplyError(Exception):
     """Nothing more is written. ``code`` is a stable word for the texts, ``detail`` what happened.
 
-    ``rolled_back`` is True when everything is as it was before; otherwise the journal still holds the originals.
+    ``rolled_back`` is True when everything is as it was before; otherwise the journal still holds the
+    originals. ``journal`` says where it is, in words for the operator, once there is one.
     """
+
+    journal: str | None = None
 
     def __init__(self, code: str, detail: str, rolled_back: bool = True) -> None:
         self.code = code

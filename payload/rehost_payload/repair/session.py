@@ -50,11 +50,12 @@ class Consent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's result with the surveys it is based on."""
+    """A run's result with the surveys it is based on, and where its report files were written."""
 
     result: RunResult
     before: Survey | None
     after: Survey | None
+    report: str | None = None
 
 
 Ask = Callable[[Survey, Diagnosis, Plan, "JournalPlace | None"], Consent]
@@ -125,7 +126,8 @@ def run_repair(
     try:
         return _repair(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
     except ApplyError as e:
-        return _kept(system, places, files, ended(ResultWord.FAILED, str(e), rolled_back=e.rolled_back))
+        more = {"rolled_back": e.rolled_back, "journal": e.journal}
+        return _kept(system, places, files, ended(ResultWord.FAILED, str(e), **more))
     except (SystemError_, OSError) as e:
         return ended(ResultWord.FAILED, str(e))
 
@@ -141,12 +143,39 @@ def _repair(
     progress: Progress | None,
     files: Files | None,
 ) -> Outcome:
-    with mounted(system, place.volume) as volume:
-        folder = _run_folder(volume, started)
-        about = {"rehost": __version__, "started": started, "mode": "repair"}
-        journal = Journal.create(volume, folder, about)
-        changes = apply_plan(plan, system, journal, progress)
-    after = survey_machine(system, progress)
+    trouble: Exception | None = None
+    changes: tuple[Change, ...] | None = None
+    where = place.id
+    try:
+        with mounted(system, place.volume) as volume:
+            folder = _run_folder(volume, started)
+            where = f"{place.id} {folder}\\journal"
+            about = {"rehost": __version__, "started": started, "mode": "repair"}
+            changes = apply_plan(plan, system, Journal.create(volume, folder, about), progress)
+    except ApplyError as e:
+        e.journal = where
+        raise
+    except (SystemError_, OSError) as e:
+        if changes is None:
+            raise
+        trouble = e  # all is written and flushed; only unmounting the journal's volume failed
+    assert changes is not None
+    try:
+        after = survey_machine(system, progress)
+    except (SystemError_, OSError) as e:  # written, but nobody has seen that it is right
+        error = f"verify: the disks could not be looked at again: {e}"
+        result = RunResult(
+            ResultWord.NOT_REPAIRED,
+            started,
+            now(),
+            "repair",
+            diagnosis,
+            plan,
+            changes,
+            error=error,
+            journal=where,
+        )
+        return Outcome(result, survey, None)
     verification = verify(after, choices)
     diagnosis_after = diagnose(after, choices)
     result = RunResult(
@@ -159,15 +188,18 @@ def _repair(
         changes,
         verification,
         diagnosis_after,
-        journal=f"{place.id} {folder}\\journal",
+        journal=where,
     )
     outcome = Outcome(result, survey, after)
+    if trouble is not None:
+        return _noted(outcome, place.id, trouble)
     if files is not None:
         try:
             with mounted(system, place.volume) as volume:
                 _write_files(volume, folder, files(outcome))
         except (SystemError_, OSError) as e:  # the work is done and verified all the same
             return _noted(outcome, place.id, e)
+        return replace(outcome, report=f"{place.id} {folder}")
     return outcome
 
 
@@ -197,10 +229,11 @@ def _kept(system: System, places: tuple[JournalPlace, ...], files: Files | None,
         return outcome
     try:
         with mounted(system, own[0].volume) as volume:
-            _write_files(volume, _run_folder(volume, outcome.result.started), files(outcome))
+            folder = _run_folder(volume, outcome.result.started)
+            _write_files(volume, folder, files(outcome))
     except (SystemError_, OSError) as e:
         return _noted(outcome, own[0].id, e)
-    return outcome
+    return replace(outcome, report=f"{own[0].id} {folder}")
 
 
 def _noted(outcome: Outcome, volume: str, error: Exception) -> Outcome:
@@ -301,4 +334,5 @@ def run_undo(
                 _write_files(volume, run.folder, {f"undo-{n}": d for n, d in files(outcome).items()})
         except (SystemError_, OSError) as e:
             return _noted(outcome, run.volume_id, e)
+        return replace(outcome, report=f"{run.volume_id} {run.folder}")
     return outcome

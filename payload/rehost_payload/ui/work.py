@@ -257,7 +257,7 @@ class Worker:
 
     def say_report(self, outcome: Outcome) -> None:
         """Where the report lies, if it lies anywhere."""
-        where = self.kept if outcome.result.mode == "survey" else report_place(outcome)
+        where = self.kept if outcome.result.mode == "survey" else outcome.report
         if where is not None:
             self.say(self.texts("menu.report-at", where=where))
         elif self.keep is not None and (self.keep / report.HTML).exists():
@@ -280,19 +280,6 @@ def own_place(survey: Survey | None) -> JournalPlace | None:
 
 def stamp(outcome: Outcome) -> str:
     return outcome.result.started.replace("-", "").replace(":", "")
-
-
-def report_place(outcome: Outcome) -> str | None:
-    """The folder that the pipeline wrote the report to, None where it wrote none."""
-    result = outcome.result
-    if result.error and "the report could not be written" in result.error:
-        return None
-    if result.journal is not None:
-        return result.journal.removesuffix("\\journal")
-    place = own_place(outcome.before)
-    if place is None or result.word in (ResultWord.DECLINED, ResultWord.PLANNED):
-        return None
-    return f"{place.id} {REPORTS}\\{stamp(outcome)}"
 
 
 def run_text(run: PastRun, texts: Texts) -> str:

@@ -370,3 +370,32 @@ def test_survey_without_stick_keeps_originals_on_the_windows_volume(gpt):
     assert outcome.result.word is ResultWord.REPAIRED, outcome.result
     assert outcome.result.journal is not None
     assert outcome.result.journal.startswith(f"disk0p{disk.windows.number} ")
+
+
+def test_the_outcome_says_where_report_and_originals_lie(gpt, stick, machine):
+    healthy = repair(machine(gpt))
+    assert healthy.report is not None
+    written = windows.restored(gpt)
+    done = repair(machine(written))
+    assert done.result.journal == f"{done.report}\\journal"
+    for outcome in (healthy, done):
+        folder = (outcome.report or "").split(" ", 1)[1].strip("\\")
+        assert disks.file_exists(stick, stick["stick"], f"{folder}\\report.json")
+
+
+def test_a_disk_that_cannot_be_read_again_is_not_called_repaired(gpt, machine, monkeypatch):
+    from rehost_payload.repair import session
+
+    real, calls = session.survey_machine, []
+
+    def once(*args):
+        calls.append(args)
+        if len(calls) > 1:
+            raise OSError(5, "Input/output error")
+        return real(*args)
+
+    monkeypatch.setattr(session, "survey_machine", once)
+    outcome = repair(machine(windows.restored(gpt)))
+    assert outcome.result.word is ResultWord.NOT_REPAIRED
+    assert outcome.result.changes
+    assert "verify" in (outcome.result.error or "")

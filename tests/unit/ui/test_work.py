@@ -19,7 +19,7 @@ from rehost_payload.ui import report
 from rehost_payload.ui.console import Console, HungUp
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.texts import Texts
-from rehost_payload.ui.work import Worker, is_yes, own_place, report_place
+from rehost_payload.ui.work import Worker, is_yes, own_place
 from support.image_system import ImageMachine
 
 from . import sample
@@ -121,17 +121,11 @@ def outcome(word: ResultWord, **more: object) -> Outcome:
     return Outcome(replace(result, **more), sample.survey(), None)  # type: ignore[arg-type]
 
 
-def test_where_the_report_lies() -> None:
-    done = outcome(ResultWord.REPAIRED, journal="disk0p3 \\Rehost\\20250107T025811Z\\journal")
-    assert report_place(done) == "disk0p3 \\Rehost\\20250107T025811Z"
-    unwritten = outcome(ResultWord.REPAIRED, error="the report could not be written to disk0p3: io")
-    assert report_place(unwritten) is None
-    assert report_place(outcome(ResultWord.HEALTHY)) is None  # no volume of the operator's own
+def test_own_place_is_the_volume_labelled_rehost() -> None:
     survey = sample.survey()
+    assert own_place(survey) is None
     labelled = replace(survey, volumes=(*survey.volumes[:1], replace(survey.volumes[1], label="Rehost")))
     assert own_place(labelled) is not None
-    kept = replace(outcome(ResultWord.HEALTHY), before=labelled)
-    assert report_place(kept) == "disk0p3 \\Rehost\\20250107T025811Z"
 
 
 def test_a_fault_in_the_page_does_not_lose_the_run(
