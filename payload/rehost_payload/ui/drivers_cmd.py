@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,6 +13,7 @@ import click
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import parse_inf
+from rehost_payload.formats.inf_rank import PciDevice, parse_pci
 from rehost_payload.formats.inf_target import (
     DOMAIN_CONTROLLER,
     SERVER,
@@ -27,6 +30,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 _PRODUCTS = {"server": SERVER, "dc": DOMAIN_CONTROLLER, "workstation": WORKSTATION}
 
 
+class _Pci(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A PCI ID as lspci or Windows write it."""
+
+    name = "pci"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PciDevice:
+        if isinstance(value, PciDevice):
+            return value
+        try:
+            return parse_pci(str(value))
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+
+
 class _Windows(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A build number, a version or the year of a server."""
 
@@ -41,7 +58,7 @@ class _Windows(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(str(e), param, ctx)
 
 
-WINDOWS = _Windows()
+WINDOWS, PCI = _Windows(), _Pci()
 
 
 def product_option(function: F) -> F:
@@ -83,11 +100,12 @@ def load(path: Path) -> LoadedInf:
 
 @click.group()
 def drivers() -> None:
-    """Look into driver packages.
+    """Look into driver packages, and find the one that a controller needs.
 
     \b
-    Example:
+    Examples:
       rehost drivers show arcsas.inf
+      rehost drivers match --pci 9005:028D --windows 2016
     """
 
 
@@ -125,3 +143,90 @@ def show(file: Path, targets: tuple[Target, ...], product: str, everything: bool
             say(as_text(loaded, wanted, everything))
     except FormatError as e:  # an install section without end
         raise click.ClickException(f"{file}: {e}") from e
+
+
+@drivers.command()
+@click.option(
+    "--pci",
+    "device",
+    type=PCI,
+    required=True,
+    metavar="ID",
+    help="9005:028D, or with subsystem 9005:028D:9005:0552.",
+)
+@click.option(
+    "--class",
+    "class_code",
+    metavar="CODE",
+    default="",
+    help="PCI class: 0104 RAID, 010601 AHCI, 010802 NVMe.",
+)
+@click.option(
+    "--windows",
+    "target",
+    type=WINDOWS,
+    default="2016",
+    show_default=True,
+    metavar="BUILD",
+    help="The Windows: 14393, 10.0.14393 or 2016.",
+)
+@product_option
+@click.option(
+    "--drivers",
+    "places",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with driver packages, or an INF; may be repeated.",
+)
+@click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
+@click.pass_context
+def match(
+    ctx: click.Context,
+    device: PciDevice,
+    class_code: str,
+    target: Target,
+    product: str,
+    places: tuple[Path, ...],
+    json_: bool,
+) -> None:
+    """Say what a storage controller needs in a Windows. Nothing is changed.
+
+    Whether Windows brings the driver itself, which of the packages at hand fits best and why the others do not. A
+    device ID of Windows (PCI\\VEN_9005&DEV_028D&SUBSYS_05529005) does as well.
+
+    \b
+    Examples:
+      rehost drivers match --pci 9005:028D:9005:0552
+      rehost drivers match --pci 9005:028F --windows 2016 --drivers drivers/packages
+      rehost drivers match --pci 1022:7901 --class 010601 --json | jq .answer
+
+    \b
+    Exit codes:
+      0  Windows has the driver, or a package at hand fits
+      1  an error
+      2  the command line is wrong
+      3  a package is needed and none fits, or it is not known
+    """
+    from rehost_payload.drivers.advice import advise
+    from rehost_payload.drivers.catalogue import load_catalogue
+    from rehost_payload.drivers.packages import find_infs, judge
+    from rehost_payload.ui import drivers_match
+
+    if class_code and not re.fullmatch("[0-9A-Fa-f]{4}([0-9A-Fa-f]{2})?", class_code):
+        raise click.BadParameter("4 or 6 hex digits", param_hint="--class")
+    if class_code:
+        device = dataclasses.replace(device, class_code=class_code.upper())
+    target = with_product(target, product)
+    try:
+        candidates, refusals = judge(find_infs(places), device, target)
+        advice = advise(load_catalogue(), device, target, candidates, refusals)
+    except OSError as e:
+        raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
+    except FormatError as e:
+        raise click.ClickException(str(e)) from e
+    if json_:
+        click.echo(dumps(drivers_match.as_json(advice, device, target)))
+    else:
+        say(drivers_match.as_text(advice, device, target))
+    ctx.exit(drivers_match.EXIT[advice.answer])

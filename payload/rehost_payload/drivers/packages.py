@@ -1,0 +1,220 @@
+"""Driver packages in folders: which of them Windows could start a controller with, in which order, and why not others.
+
+Only the INF is judged here, and whether the files it wants are there; signatures are another matter. Read only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.inf import Inf, Model, parse_inf
+from rehost_payload.formats.inf_install import Install
+from rehost_payload.formats.inf_rank import (
+    UNSIGNED,
+    UNSIGNED_DECORATED,
+    IdMatch,
+    PciDevice,
+    Rank,
+    match_ids,
+    rank,
+    subsystems_wanted,
+)
+from rehost_payload.formats.inf_target import Target
+from rehost_payload.formats.inf_text import MAX_SIZE
+
+MAX_INFS = 5000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A package that fits. ``subsystems`` is not empty where it fits these cards only and the card is not known."""
+
+    path: Path
+    rank: Rank
+    device_id: str
+    description: str
+    section: str
+    service: str
+    further_services: tuple[str, ...]
+    catalog: str | None
+    warnings: tuple[str, ...]
+    subsystems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """``knows_device``: it names the device, so the reason is worth reading."""
+
+    path: Path
+    reason: str
+    knows_device: bool
+
+
+def find_infs(places: Iterable[Path]) -> Iterator[Path]:
+    """INFs in folders and below, in a fixed order; links are not followed. OSError where a place cannot be read.
+
+    FormatError for folders with more than MAX_INFS: a whole disk was named by mistake.
+    """
+    count = 0
+    for place in places:
+        if not place.is_dir():
+            place.stat()  # says which place is missing
+            yield place
+            continue
+
+        def failed(error: OSError) -> None:
+            raise error
+
+        for folder, folders, names in os.walk(place, onerror=failed):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                if name.lower().endswith(".inf") and not path.is_symlink():
+                    count += 1
+                    if count > MAX_INFS:
+                        raise FormatError("driver folder", f"{place} has more than {MAX_INFS} INF files")
+                    yield path
+
+
+def judge(infs: Iterable[Path], device: PciDevice, target: Target) -> tuple[list[Candidate], list[Refusal]]:
+    """Candidates, the best first, and every other package with its reason."""
+    candidates: list[Candidate] = []
+    refusals: list[Refusal] = []
+    for path in infs:
+        found = judge_one(path, device, target)
+        if isinstance(found, Candidate):
+            candidates.append(found)
+        else:
+            refusals.append(found)
+    # a package that fits for certain comes before one that depends on the card
+    candidates.sort(key=lambda c: (bool(c.subsystems), c.rank.sort_key, str(c.path)))
+    refusals.sort(key=lambda r: (not r.knows_device, str(r.path)))
+    return candidates, refusals
+
+
+def judge_one(path: Path, device: PciDevice, target: Target) -> Candidate | Refusal:
+    """One package. What cannot be read is a refusal as well."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+        return _judge(path, parse_inf(data), device, target)
+    except OSError as e:
+        return Refusal(path, f"cannot be read: {e.strerror or e}", False)
+    except FormatError as e:
+        return Refusal(path, str(e), False)
+
+
+def _judge(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candidate | Refusal:
+    matches = list(_matches(inf.models(target), device))
+    if not matches:
+        return _no_model(path, inf, device, target)
+    if inf.version.extension:
+        return Refusal(path, "an Extension INF: it adds to another package's driver and is none itself", True)
+    # a model that fits for certain, then the best ID; of several Windows takes the first
+    certain, model, match = min(matches, key=lambda m: (not m[0], m[2].score))
+    subsystems = (
+        ()
+        if certain
+        else tuple(dict.fromkeys(s for _, m, _ in matches for s in subsystems_wanted(m, device)))
+    )
+    install = inf.install(model.install_section, target.architecture)
+    reason = _unusable(path, inf, install)
+    if reason is not None:
+        return Refusal(path, reason, True)
+    driver = install.function_driver
+    assert driver is not None  # _unusable has looked
+    catalog = inf.version.catalog(target.architecture)
+    signature, warnings = 0, list(install.notes)
+    warnings += [f"[{need}] of another INF is needed and not at hand" for need in install.unresolved]
+    if catalog is None or _on_disk(path.parent, catalog) is None:
+        signature = UNSIGNED_DECORATED if ".nt" in install.section.lower() else UNSIGNED
+        warnings.append(f"the catalog {catalog} is missing" if catalog else "it names no catalog")
+    if driver.start_override:
+        warnings.append("its INF sets StartOverride")
+    return Candidate(
+        path=path,
+        rank=rank(match, install.feature_score, inf.driver_version(model.install_section), signature),
+        device_id=match.device_id,
+        description=model.description,
+        section=install.section,
+        service=driver.name,
+        further_services=tuple(s.name for s in install.services if s is not driver),
+        catalog=catalog,
+        warnings=tuple(warnings),
+        subsystems=subsystems,
+    )
+
+
+def _matches(models: Iterable[Model], device: PciDevice) -> Iterator[tuple[bool, Model, IdMatch]]:
+    """Models for the device; False in front where that depends on its subsystem, which is not known."""
+    hardware, compatible = device.hardware_ids, device.compatible_ids
+    for model in models:
+        match = match_ids(model, hardware, compatible)
+        if match is not None:
+            yield True, model, match
+            continue
+        wanted = subsystems_wanted(model, device)
+        if wanted:
+            own = next(i for i in model.ids if wanted[0] in i.upper())
+            yield False, model, IdMatch(0x0001, own)
+
+
+def _no_model(path: Path, inf: Inf, device: PciDevice, target: Target) -> Refusal:
+    """Why no model applies: another Windows, or another device."""
+    reasons: dict[str, None] = {}
+    knows = False
+    for choice in inf.choices(target):
+        for section, why in choice.refused:
+            if next(_matches(section.models, device), None) is not None:
+                knows = True
+                reasons[
+                    f"[{section.name}] is {why}" if why.startswith("for") else f"[{section.name}] {why}"
+                ] = None
+    if knows:
+        return Refusal(path, "; ".join(reasons), True)
+    return Refusal(path, "is not for this device", False)
+
+
+def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
+    if not install.present:
+        return f"there is no install section [{install.section}]"
+    driver = install.function_driver
+    if driver is None:
+        return "installs no driver (null driver)" if install.null_driver else "installs no driver"
+    if driver.type != 1:
+        return f"{driver.name} is no kernel driver"
+    if not driver.boot:
+        return f"{driver.name} does not start at boot: Windows could not start from this controller"
+    if driver.image_path is None:
+        return (
+            f"{driver.binary or 'its driver'} is not in the Windows folder: Windows could not load it at boot"
+        )
+    for file in install.files:
+        if file.problem is not None:
+            return file.problem
+    copied = {f"{f.directory}\\{f.name}".lower() for f in install.files if f.directory is not None}
+    for service in install.services:
+        if service.boot and (service.image_path or "").lower() not in copied:
+            return f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
+    for file in install.files:
+        if _on_disk(path.parent, file.source) is None:
+            return f"{file.source} is missing: the package is incomplete"
+    return None
+
+
+def _on_disk(folder: Path, source: str) -> Path | None:
+    """A file of the package, whatever the case of its name. ``source`` has been found safe."""
+    place = folder
+    for part in source.split("\\"):
+        try:
+            found = next((p for p in sorted(place.iterdir()) if p.name.lower() == part.lower()), None)
+        except OSError:
+            return None
+        if found is None or found.is_symlink():
+            return None
+        place = found
+    return place if place.is_file() else None
