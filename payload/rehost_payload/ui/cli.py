@@ -391,7 +391,11 @@ commands: list[click.Command] = [
     Lazy(
         "hyperv", "rehost_payload.ui.hyperv_cmd:hyperv", "Look at the files of Hyper-V: machines and disks."
     ),
-    Lazy("drivers", "rehost_payload.ui.drivers_cmd:drivers", "Look into driver packages."),
+    Lazy(
+        "drivers",
+        "rehost_payload.ui.drivers_cmd:drivers",
+        "Driver packages: what they are, which one is needed.",
+    ),
     report,
     menu,
 ]
