@@ -24,6 +24,7 @@ _LOCATOR = struct.Struct(">4sIIIQ")
 _KINDS = {2: "fixed", 3: "dynamic", 4: "differencing"}
 _UNUSED = 0xFFFFFFFF
 _MOST_BLOCKS = 1 << 22  # 8 TiB in blocks of 2 MiB; the format ends at 2 TiB
+_MOST_COMPARED = 1 << 20  # blocks that are looked at for sharing a place: 2 TiB in the usual size
 _LONGEST_PATH = 1 << 16  # bytes
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -167,19 +168,23 @@ def _table(
     if sys.byteorder == "little":
         table.byteswap()
     bitmap = -(-block_size // SECTOR // 8 // SECTOR) * SECTOR
-    allocated = [entry for entry in table if entry != _UNUSED]
-    if not allocated:
-        return block_size, 0, at + wanted * 4
-    end = max(allocated) * SECTOR + bitmap + block_size
-    # the last block may be cut where the disk ends; the footer follows the last one
-    outside = sum(1 for entry in allocated if entry * SECTOR + bitmap + block_size > footer_at)
+    blocks = outside = wrong = last = 0
+    taken: set[int] = set()
+    for entry in table:
+        if entry == _UNUSED:
+            continue
+        blocks += 1
+        last = max(last, entry)
+        outside += entry * SECTOR + bitmap + block_size > footer_at
+        wrong += entry * SECTOR < header_at + 1024 or entry in taken
+        if len(taken) < _MOST_COMPARED:
+            taken.add(entry)
+    end = last * SECTOR + bitmap + block_size if blocks else at + wanted * 4
     if outside:
         problems.append(f"truncated: {outside} blocks lie beyond the end; {end} bytes are needed")
-    before = sum(1 for entry in allocated if entry * SECTOR < header_at + 1024)
-    double = len(allocated) - len(set(allocated))
-    if before or double:
-        problems.append(f"{before + double} entries of the block table cannot be right")
-    return block_size, len(allocated), end
+    if wrong:
+        problems.append(f"{wrong} entries of the block table cannot be right")
+    return block_size, blocks, end
 
 
 def _parent(source: ByteSource, header: bytes, notes: list[str]) -> VhdParent:

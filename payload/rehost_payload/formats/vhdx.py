@@ -8,6 +8,7 @@ that calls itself required is known; it can be copied all the same.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -354,6 +355,8 @@ def _blocks(
         if len(raw) < number * 8:
             raise FormatError("VHDX BAT", "truncated", bat.offset + first * 8)
         chunk = array("Q", raw)
+        if sys.byteorder == "big":
+            chunk.byteswap()
         # the first byte of each entry has the state; the bitmaps among them are taken off again
         states.update(byte & 7 for byte in raw[::8])
         for index, entry in enumerate(chunk, first) if any(raw) else ():

@@ -15,11 +15,12 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.source import ByteSource
 
 SECTOR = 4096
-LARGEST_LOG = 64 << 20  # bytes that are looked at; Windows makes logs of 1 MiB
+LARGEST_LOG = 16 << 20  # bytes that are looked at; Windows makes logs of 1 MiB
 
 _ENTRY = struct.Struct("<4sIIIQII16sQQ")
 _DESCRIPTOR = struct.Struct("<4sIQQQ")
 _MOST_HEADS = 256
+_MOST_WRITES = 1 << 15  # a log of 1 MiB has no room for more
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def replay_log(source: ByteSource, offset: int, length: int, guid: bytes) -> tup
     if not active:
         return LogState(True, len(entries), problem=problem or "no complete sequence of log entries"), source
     writes = tuple(write for entry in active for write in entry.writes)
+    if len(writes) > _MOST_WRITES:
+        return LogState(True, len(entries), problem=f"{len(writes)} pending writes"), source
     head = active[-1]
     state = LogState(True, len(entries), len(active), sum(size for _, size, _ in writes) // SECTOR, "")
     if source.size < head.flushed:

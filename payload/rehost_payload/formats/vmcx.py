@@ -56,6 +56,8 @@ _POINTS_TO_OBJECT = 1
 _MOST_KEY_BYTES = 64 << 20
 _MOST_OBJECT_BYTES = 16 << 20
 _MOST_LOG_BYTES = 64 << 20
+_MOST_LOG_ENTRIES = 4096  # real logs have room for 145
+_PAGE = 4096
 _LONGEST_STRING = 1 << 20  # bytes
 
 
@@ -73,9 +75,8 @@ class Header:
 
 @dataclass(frozen=True)
 class ReplayState:
-    """``pending`` writes were found in the log, ``applied`` of them were taken over: all or none."""
+    """How many pending writes of the log were applied in memory."""
 
-    pending: int = 0
     applied: int = 0
 
 
@@ -146,28 +147,33 @@ def _header(source: ByteSource, notes: list[str]) -> Header:
     return header
 
 
-@dataclass(frozen=True)
 class _Patched:
-    """The file with the log's writes applied, later ones over earlier ones."""
+    """The file with the log's writes applied, later ones over earlier ones. Keeps the pages that they touch."""
 
-    base: ByteSource
-    writes: tuple[tuple[int, bytes], ...]
+    def __init__(self, base: ByteSource, writes: list[tuple[int, bytes]]) -> None:
+        self._base = base
+        self._pages: dict[int, bytearray] = {}
+        for at, content in writes:
+            for page in range(at // _PAGE, -(-(at + len(content)) // _PAGE)):
+                start = page * _PAGE
+                if page not in self._pages:
+                    self._pages[page] = bytearray(base.read_at(start, min(_PAGE, base.size - start)))
+                first, stop = max(at, start), min(at + len(content), start + _PAGE)
+                self._pages[page][first - start : stop - start] = content[first - at : stop - at]
 
     @property
     def size(self) -> int:
-        return self.base.size
+        return self._base.size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        data = self.base.read_at(offset, length)
+        data = bytearray(self._base.read_at(offset, length))
         end = offset + len(data)
-        touching = [w for w in self.writes if w[0] < end and w[0] + len(w[1]) > offset]
-        if not touching:
-            return data
-        patched = bytearray(data)
-        for at, content in touching:
-            start, stop = max(at, offset), min(at + len(content), end)
-            patched[start - offset : stop - offset] = content[start - at : stop - at]
-        return bytes(patched)
+        for page in range(offset // _PAGE, -(-end // _PAGE)):
+            content = self._pages.get(page)
+            if content is not None:
+                first, stop = max(offset, page * _PAGE), min(end, page * _PAGE + len(content))
+                data[first - offset : stop - offset] = content[first - page * _PAGE : stop - page * _PAGE]
+        return bytes(data)
 
 
 class _Torn(Exception):
@@ -214,18 +220,17 @@ class _Reader:
     # --- replay log
 
     def _replay(self) -> ReplayState:
-        pending = 0
         try:
-            writes, pending = self._pending_writes()
+            writes = self._pending_writes()
         except _Torn as e:
             self._notes.append(f"replay log: {e}; nothing of it was applied")
-            return ReplayState(pending=getattr(e, "pending", 0))
+            return ReplayState()
         if writes:
-            self._source = _Patched(self._source, tuple(writes))
+            self._source = _Patched(self._source, writes)
             self._notes.append(f"{len(writes)} pending writes of the replay log were applied in memory")
-        return ReplayState(pending, len(writes))
+        return ReplayState(len(writes))
 
-    def _pending_writes(self) -> tuple[list[tuple[int, bytes]], int]:
+    def _pending_writes(self) -> list[tuple[int, bytes]]:
         start, source = self._header.log_offset, self._source
         if start < FIRST_OBJECT_TABLE or start + _LOG_HEAD.size > source.size:
             raise _Torn("it lies outside of the file")
@@ -240,10 +245,9 @@ class _Reader:
         if crc != _zeroed_crc(raw, 4):
             raise _Torn("wrong checksum")
         if count == 0:
-            return [], 0
-        torn = _Torn(f"{count} entries")
-        if count > most or _LOG_HEAD.size + count * _LOG_ENTRY.size > room:
-            raise torn
+            return []
+        if count > min(most, _MOST_LOG_ENTRIES) or _LOG_HEAD.size + count * _LOG_ENTRY.size > room:
+            raise _Torn(f"{count} entries, more than it has room for")
         listed = source.read_at(start + _LOG_HEAD.size, count * _LOG_ENTRY.size)
         writes: list[tuple[int, bytes]] = []
         total = 0
@@ -260,7 +264,7 @@ class _Reader:
             if len(data) != size or zlib.crc32(data) != data_crc:
                 raise _Torn(problem + "has data with a wrong checksum")
             writes.append((target, data))
-        return writes, count
+        return writes
 
     # --- object tables
 
