@@ -138,11 +138,14 @@ def build(
 
 def _add_payload_commands() -> None:
     """What runs on the server runs here on disk images and saved surveys; only its menu stays there."""
-    from rehost_payload.ui.cli import commands
+    from rehost_payload.ui.cli import Lazy, commands
 
     for command in commands:
         if command.name != "menu":
             main.add_command(command)
+    # with `check`, which needs libraries that are not on the medium
+    text = "Driver packages: what they are, which one is needed, whether they are sound."
+    main.add_command(Lazy("drivers", "rehost_builder.drivers.cli:drivers", text))
 
 
 _add_payload_commands()

@@ -130,7 +130,7 @@ def _judge(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candidate
     catalog = inf.version.catalog(target.architecture)
     signature, warnings = 0, list(install.notes)
     warnings += [f"[{need}] of another INF is needed and not at hand" for need in install.unresolved]
-    if catalog is None or _on_disk(path.parent, catalog) is None:
+    if catalog is None or locate(path.parent, catalog) is None:
         signature = UNSIGNED_DECORATED if ".nt" in install.section.lower() else UNSIGNED
         warnings.append(f"the catalog {catalog} is missing" if catalog else "it names no catalog")
     if driver.start_override:
@@ -201,13 +201,13 @@ def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
         if service.boot and (service.image_path or "").lower() not in copied:
             return f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
     for file in install.files:
-        if _on_disk(path.parent, file.source) is None:
+        if locate(path.parent, file.source) is None:
             return f"{file.source} is missing: the package is incomplete"
     return None
 
 
-def _on_disk(folder: Path, source: str) -> Path | None:
-    """A file of the package, whatever the case of its name. ``source`` has been found safe."""
+def locate(folder: Path, source: str) -> Path | None:
+    """A file of the package, whatever the case of its name; None where it is missing or a link. Never leaves the folder."""
     place = folder
     for part in source.split("\\"):
         try:

@@ -1,0 +1,1 @@
+"""Driver packages on the workstation: verified before they go on a medium."""

@@ -1,0 +1,51 @@
+"""Real catalogs: what they name, and whether they hold the INF beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rehost_builder.drivers.catalog import parse_catalog
+from rehost_builder.drivers.check import check_package
+from rehost_payload.formats.errors import FormatError
+from support.corpus import corpus
+
+FOLDER = corpus("inf")
+CATALOGS = sorted(p for p in FOLDER.rglob("*.cat") if p.stat().st_size > 1)
+
+
+@pytest.mark.parametrize("path", CATALOGS, ids=lambda p: p.name)
+def test_every_catalog_is_read(path: Path) -> None:
+    catalog = parse_catalog(path.read_bytes())
+    assert catalog.members
+    assert catalog.signer
+    assert all(len(m.digest) in (20, 32) and m.file for m in catalog.members)
+
+
+def test_what_is_no_catalog() -> None:
+    with pytest.raises(FormatError):
+        parse_catalog((FOLDER / "odd" / "mpixia64.cat").read_bytes())
+
+
+def test_server_attribute() -> None:
+    catalog = parse_catalog((FOLDER / "intel-rst-16" / "iaStorAC.cat").read_bytes())
+    assert catalog.attributes["OS"] == "Server_v100_X64_RS1,_v100_X64_RS3,_v100_X64_RS4"
+    assert catalog.signer == "Microsoft Windows Hardware Compatibility Publisher"
+
+
+# as measured: signed as they are, only with CRLF, altered
+@pytest.mark.parametrize(
+    ("inf", "text"),
+    [
+        ("intel-rst-16/iaStorAC.inf", "has the hash that the catalog holds"),
+        ("odd/iaStorSwExt.inf", "has the hash that the catalog holds"),
+        ("adaptec-arcsas/arcsas.inf", "its line endings were changed"),
+        ("amd-sata/amd_sata.inf", "its line endings were changed"),
+        ("odd/MegaSR1.inf", "its line endings were changed"),
+    ],
+)
+def test_infs_in_their_catalogs(inf: str, text: str) -> None:
+    report = check_package(FOLDER / inf)
+    own = [c.text for c in report.checks if c.file == report.path.name]
+    assert any(text in t for t in own), own
