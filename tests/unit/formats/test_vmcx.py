@@ -219,6 +219,18 @@ def test_log_entries_that_point_outside() -> None:
     assert "points outside" in parse(image).notes[0]
 
 
+def test_a_log_that_claims_more_entries_than_it_has_room_for() -> None:
+    for count, most in ((0x92, 0x91), (1 << 31, 1 << 31), (0x91, 0x91)):
+        image = copy()
+        at = image.places["log"]
+        image.data[at + 8 : at + 17] = struct.pack("<IBI", count, 0, most)
+        image.data[at : at + 34] = vmcx_image.crc(image.data[at : at + 34], 4)
+        storage = parse(image)
+        assert storage.replay.applied == 0
+        assert storage.notes[0].startswith("replay log: ")
+        assert leaves(storage) == leaves(parse(IMAGE))
+
+
 def test_entries_whose_size_takes_in_the_slack() -> None:
     """The padding is not part of the checksum."""
     image = copy()
