@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -107,12 +108,25 @@ def build_debian_iso(options: DebianOptions, progress: Progress | None = None) -
         cache.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         progress = progress or Progress(expected_steps(cache, options.offline or options.lock is not None))
-        lock, archives = _packages(options, cache, progress)
-        with _workspace() as work:
-            result = _assemble(options, lock, archives, output, work, progress)
+        with only_build(cache, progress):
+            lock, archives = _packages(options, cache, progress)
+            with _workspace() as work:
+                result = _assemble(options, lock, archives, output, work, progress)
     with suppress(OSError):
         (cache / "timings.json").write_text(json.dumps(progress.measured))
     return replace(result, seconds=time.monotonic() - start, steps=dict(progress.measured))
+
+
+@contextmanager
+def only_build(cache: Path, progress: Progress) -> Iterator[None]:
+    """Waits until no other build uses this cache: apt's lists and packages are one state, written in place."""
+    with (cache / "in-use").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("another build uses the package cache; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def expected_steps(cache: Path, cached_only: bool = False) -> dict[str, float]:
@@ -297,6 +311,8 @@ def _assemble(
 
 
 def _command_line(options: DebianOptions) -> str:
+    if any(c in options.append for c in "\n\r"):
+        raise BuildError("--append has a line break in it", "give the kernel options in one line")
     return f"{_COMMAND_LINE} {options.append}".strip()
 
 

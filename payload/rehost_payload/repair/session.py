@@ -73,12 +73,22 @@ def run_survey(system: System, progress: Progress | None = None) -> Outcome:
     """Survey, diagnosis and verification; writes nothing."""
     started = now()
     survey = survey_machine(system, progress)
-    diagnosis = diagnose(survey)
-    word = ResultWord.HEALTHY if diagnosis.healthy else ResultWord.PLANNED
-    result = RunResult(
-        word, started, now(), "survey", diagnosis, make_plan(survey), verification=verify(survey)
-    )
+    diagnosis, plan = diagnose(survey), make_plan(survey)
+    word = word_without_writing(diagnosis, plan)
+    result = RunResult(word, started, now(), "survey", diagnosis, plan, verification=verify(survey))
     return Outcome(result, survey, None)
+
+
+def word_without_writing(diagnosis: Diagnosis, plan: Plan) -> ResultWord:
+    """How a run ends that only looked: a plan is promised only where there is one."""
+    if diagnosis.healthy:
+        return ResultWord.HEALTHY
+    if diagnosis.question is not None:
+        return ResultWord.CHOICE_NEEDED
+    if plan.actions:
+        return ResultWord.PLANNED
+    blocked = any(f.severity is Severity.BLOCKER for f in diagnosis.findings)
+    return ResultWord.BLOCKED if blocked else ResultWord.NOT_REPAIRED
 
 
 def run_repair(
@@ -103,14 +113,16 @@ def run_repair(
         base = RunResult(word, started, now(), "repair", diagnosis, plan, error=error)
         return Outcome(replace(base, **more), survey, None)  # type: ignore[arg-type]
 
+    if not survey.disks and survey.problems:  # not a machine without a Windows: one that we could not look at
+        problem = survey.problems[0]
+        return ended(ResultWord.FAILED, f"disks: none could be read: {problem.where}: {problem.detail}")
     if diagnosis.healthy:
         return _kept(system, places, files, ended(ResultWord.HEALTHY, verification=verify(survey, choices)))
+    word = word_without_writing(diagnosis, plan)
     if dry_run:
-        return ended(ResultWord.PLANNED)
-    if not plan.actions and diagnosis.question is None:
-        blocked = any(f.severity is Severity.BLOCKER for f in diagnosis.findings)
-        word = ResultWord.BLOCKED if blocked else ResultWord.NOT_REPAIRED
-        note = _interrupted(system, survey) if blocked else None
+        return ended(word)
+    if word in (ResultWord.BLOCKED, ResultWord.NOT_REPAIRED):
+        note = _interrupted(system, survey) if word is ResultWord.BLOCKED else None
         return _kept(system, places, files, ended(word, note, verification=verify(survey, choices)))
     consent = ask(survey, diagnosis, plan, places[0] if places else None)
     if consent.choices is not None and consent.choices != choices:

@@ -157,13 +157,14 @@ class _Walk:
                     _FAIL,
                     f"no entry for {start.partition.id} and no fallback loader",
                 )
-        elif fallback:
-            reason = f"entries are not visible in {firmware.mode.value} mode; {_EFI_FALLBACK} is there"
-            yield Check("verify.firmware-entry", _PASS, reason)
         else:
-            yield Check(
-                "verify.firmware-entry", _UNKNOWN, f"entries are not visible in {firmware.mode.value} mode"
-            )
+            unseen = "an image does not show the firmware's entries"
+            if firmware.mode is FirmwareMode.BIOS:
+                unseen = "the firmware's entries cannot be seen in BIOS mode"
+            if fallback:
+                yield Check("verify.firmware-entry", _PASS, f"{unseen}; {_EFI_FALLBACK} is there")
+            else:
+                yield Check("verify.firmware-entry", _UNKNOWN, unseen)
         if not loader and not fallback:
             yield Check("verify.boot-file", _FAIL, f"neither {_EFI_LOADER} nor {_EFI_FALLBACK}")
         elif problem := (loader_problem if loader else fallback_problem):
@@ -311,11 +312,21 @@ class _Walk:
         volume = self._volumes.get(start.partition.id)
         for s in self._survey.boot_stores:
             if volume and s.volume == volume.id and s.role is StoreRole.EFI_RECOVERY:
-                verdict = _PASS if s.state is StoreState.OK else _FAIL
-                return Check("verify.fallback-store", verdict, f"{s.path}: {s.state.value}")
+                if s.state is not StoreState.OK:
+                    return Check("verify.fallback-store", _FAIL, f"{s.path}: {s.state.value}")
+                lost = [o for o in s.objects if o.type == 0x10200003 and not self._found(start, o)]
+                if lost:
+                    names = ", ".join(_text(o, 0x12000004) or o.guid for o in lost)
+                    return Check("verify.fallback-store", _FAIL, f"{s.path}: no partition for {names}")
+                return Check("verify.fallback-store", _PASS, f"{s.path}: {len(s.objects)} objects")
         return Check(
             "verify.fallback-store", _UNKNOWN, "there is none; it is used only when the main store is lost"
         )
+
+    def _found(self, start: _Start, entry: StoreObject) -> bool:
+        """Whether an entry's device names something that is there, as far as we can follow it."""
+        volume, why = self._resolve(start, _raw(entry, 0x11000001))
+        return volume is not None or why.startswith("?")
 
     # --- the boot manager's view of a device element --------------------------------------------------------------
 

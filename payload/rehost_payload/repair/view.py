@@ -194,6 +194,15 @@ class View:
         holding = [v for v in primary if any(w.volume == v.id for w in self.windows)]
         return next(iter(reserved or holding), None)
 
+    @property
+    def system_candidates(self) -> tuple[Volume, ...]:
+        """What may be chosen as the system partition: ESPs, and primary partitions of disks that start by BIOS."""
+        bios = [d.id for d in self.bios_disks]
+        primary = [
+            v for v in self.survey.volumes if v.disk in bios and (p := self.partition_of(v)) and p.number <= 4
+        ]
+        return (*self.esps, *primary)
+
     @cached_property
     def esp(self) -> Volume | None:
         """The EFI system partition that this server starts from.

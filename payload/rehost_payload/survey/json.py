@@ -40,6 +40,28 @@ def from_json(text: str) -> Survey:
     return survey
 
 
+def checked(survey: Survey) -> Survey:
+    """The survey, if all that is named in it is there and hex is hex (it may have been edited): else FormatError."""
+    disks = {d.id for d in survey.disks}
+    volumes = {v.id for v in survey.volumes}
+    named = [(v.disk, disks) for v in survey.volumes]
+    named += [(w.volume, volumes) for w in survey.windows]
+    named += [(s.volume, volumes) for s in survey.boot_stores]
+    named += [(p.volume, volumes) for p in survey.paths]
+    for name, known in named:
+        if name not in known:
+            raise FormatError("survey JSON", f"{name!r} is referred to, but not described")
+    try:
+        for store in survey.boot_stores:
+            for obj in store.objects:
+                bytes.fromhex(obj.firmware_variable or "")
+                for element in obj.elements:
+                    bytes.fromhex(element.raw)
+    except ValueError as error:
+        raise FormatError("survey JSON", f"{store.id}: an element is not hexadecimal") from error
+    return survey
+
+
 def _plain(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value

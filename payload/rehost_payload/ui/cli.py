@@ -329,8 +329,14 @@ def report(source: Path, output: Path, language: str | None) -> None:
         document = pages.from_json(source.read_bytes())
     except OSError as e:
         raise click.ClickException(f"{source}: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise click.ClickException(f"{source}: not a report.json of Rehost") from e
     except ValueError as e:
         raise click.ClickException(f"{source}: {e}") from e
+    if output.exists() and output.samefile(source):
+        raise click.ClickException(
+            f"{output}: the page would replace the run's own record; name another file"
+        )
     page = pages.to_html(document, _texts(language).language)
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
@@ -467,14 +473,14 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts) -> Surve
     """The survey that a command works on: saved, of images, or of this machine. Ends the command if there is none."""
     from rehost_payload.formats.errors import FormatError
     from rehost_payload.survey import survey_images, survey_machine
-    from rehost_payload.survey.json import from_json
+    from rehost_payload.survey.json import checked, from_json
     from rehost_payload.system.protocol import SystemError_
 
     if saved is not None and images:
         raise click.UsageError("--survey and --image exclude each other")
     if saved is not None:
         try:
-            return from_json(saved.read_text(encoding="utf-8"))
+            return checked(from_json(saved.read_text(encoding="utf-8")))
         except OSError as e:
             _fail(f"{saved}: {e.strerror}")
         except (FormatError, UnicodeDecodeError) as e:
@@ -563,7 +569,9 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
         e.show()
         return e.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nrehost: interrupted; whatever had been written was taken back", err=True)
+        click.echo(
+            "\nrehost: interrupted; nothing is half-done (rehost undo takes a finished repair back)", err=True
+        )
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone (rehost ... | head)
         sys.stderr.close()

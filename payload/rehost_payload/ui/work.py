@@ -15,10 +15,11 @@ from types import FrameType
 
 from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.journal import make_folders
-from rehost_payload.repair.model import Choices, Diagnosis, Plan, ResultWord
+from rehost_payload.repair.model import Choices, Diagnosis, Plan
 from rehost_payload.repair.places import JournalPlace, journal_places
 from rehost_payload.repair.plan import plan as make_plan
 from rehost_payload.repair.session import Consent, Outcome, PastRun, run_repair, run_survey, run_undo
+from rehost_payload.repair.view import View
 from rehost_payload.repair.writing import mounted
 from rehost_payload.survey.model import Survey
 from rehost_payload.system.protocol import System, SystemError_
@@ -26,7 +27,6 @@ from rehost_payload.ui import report
 from rehost_payload.ui.console import Console
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.progress import ProgressLine
-from rehost_payload.ui.run import word_of
 from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import LANGUAGES, Texts
 
@@ -45,7 +45,7 @@ def check_choices(survey: Survey, choices: Choices) -> None:
     """Raises UnknownChoice: what was misspelt must not be taken for something else."""
     known = {
         "windows": [w.id for w in survey.windows],
-        "system_volume": [v.id for v in survey.volumes],
+        "system_volume": [v.id for v in View(survey).system_candidates],
         "disk": [d.id for d in survey.disks],
     }
     for name, values in known.items():
@@ -201,7 +201,6 @@ class Worker:
         """Survey and diagnosis; the report goes to a volume labelled REHOST if there is one."""
         self.progress.label = self.texts("progress.survey")
         outcome = run_survey(self.system, self.progress)
-        outcome = replace(outcome, result=replace(outcome.result, word=survey_word(outcome)))
         self.progress.close()
         self.kept = self.keep_report(outcome)
         return outcome
@@ -262,14 +261,6 @@ class Worker:
             self.say(self.texts("menu.report-at", where=where))
         elif self.keep is not None and (self.keep / report.HTML).exists():
             self.say(self.texts("menu.report-memory", where=self.keep / report.HTML))
-
-
-def survey_word(outcome: Outcome) -> ResultWord:
-    """A survey promises a plan only where there is one."""
-    result = outcome.result
-    if result.diagnosis_before is None or (result.plan is not None and result.plan.actions):
-        return result.word
-    return word_of(result.diagnosis_before)
 
 
 def own_place(survey: Survey | None) -> JournalPlace | None:

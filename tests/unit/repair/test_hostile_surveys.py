@@ -6,18 +6,20 @@ from dataclasses import replace
 from functools import cache
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehost_payload.formats.bcd_build import bcdboot_store
-from rehost_payload.formats.bcd_devices import GptIdentity
+from rehost_payload.formats.bcd_devices import GptIdentity, PartitionDevice, encode_device
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import minimal_hive
 from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.model import Choices, Verdict
 from rehost_payload.repair.plan import plan
 from rehost_payload.repair.verify import verify
-from rehost_payload.survey.json import from_json, to_json
-from rehost_payload.survey.model import StoreElement, Survey
+from rehost_payload.survey.json import checked, from_json, to_json
+from rehost_payload.survey.model import StoreElement, StoreRole, Survey
 from rehost_payload.system.hivex_edit import edit_hive
 from support.synthetic_survey import around
 
@@ -97,3 +99,34 @@ def test_answers_whatever_it_is_given(survey: Survey) -> None:
         # the judge and the diagnosis share no code: where he passes, it must not say that Windows will not start
         assert not [f for f in diagnosis.findings if f.severity == "fatal"], diagnosis.findings
     plan(survey, Choices(windows="disk9p9:\\Nonsense", system_volume="disk7p7", disk="disk8"))
+
+
+def test_an_edited_survey_is_refused_before_it_is_diagnosed() -> None:
+    survey = healthy()
+    assert checked(survey) == survey
+    store = survey.boot_stores[0]
+    element = replace(store.objects[0].elements[0], raw="no hex")
+    broken = replace(store.objects[0], elements=(element,))
+    for edited in (
+        replace(survey, disks=(replace(survey.disks[0], id="disk7"),)),
+        replace(survey, boot_stores=(replace(store, volume="disk9p9"),)),
+        replace(survey, boot_stores=(replace(store, objects=(broken,)),)),
+    ):
+        with pytest.raises(FormatError):
+            checked(edited)
+
+
+def test_the_fallback_store_is_judged_by_its_entries() -> None:
+    survey = healthy()
+    main = survey.boot_stores[0]
+    loader = next(o for o in main.objects if o.type == 0x10200003)
+    stale = GptIdentity("99999999-aaaa-bbbb-cccc-000000000000", ESP.disk)
+    raw = encode_device(PartitionDevice(identity=stale)).hex()
+    lost = replace(
+        loader, elements=tuple(replace(e, raw=raw) if e.type == 0x11000001 else e for e in loader.elements)
+    )
+    path = "\\EFI\\Microsoft\\Recovery\\BCD"
+    for obj, verdict in ((loader, Verdict.PASS), (lost, Verdict.FAIL)):
+        store = replace(main, id=f"disk0p1:{path}", path=path, role=StoreRole.EFI_RECOVERY, objects=(obj,))
+        checks = verify(replace(survey, boot_stores=(main, store))).checks
+        assert [c.verdict for c in checks if c.id == "verify.fallback-store"] == [verdict]

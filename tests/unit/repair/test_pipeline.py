@@ -399,3 +399,29 @@ def test_a_disk_that_cannot_be_read_again_is_not_called_repaired(gpt, machine, m
     assert outcome.result.word is ResultWord.NOT_REPAIRED
     assert outcome.result.changes
     assert "verify" in (outcome.result.error or "")
+
+
+def test_a_machine_whose_disks_cannot_be_opened_is_not_told_to_restore_its_backup(stick):
+    class Locked(ImageMachine):
+        def disks(self):
+            return []
+
+        def problems(self):
+            return ["/dev/sda: Permission denied"]
+
+    outcome = repair(Locked([stick.path]))
+    assert outcome.result.word is ResultWord.FAILED
+    assert "/dev/sda" in (outcome.result.error or "")
+
+
+def test_a_dry_run_promises_a_plan_only_where_there_is_one(gpt, stick, machine):
+    from rehost_payload.repair.session import run_repair
+
+    def never(*_):
+        raise AssertionError("a dry run asks nothing")
+
+    assert run_repair(ImageMachine([stick.path]), never, dry_run=True).result.word is ResultWord.NOT_REPAIRED
+    stale = windows.restored(gpt)
+    assert run_repair(machine(stale), never, dry_run=True).result.word is ResultWord.PLANNED
+    disks.set_hibernated(stale, stale.windows)
+    assert run_repair(machine(stale), never, dry_run=True).result.word is ResultWord.BLOCKED

@@ -270,7 +270,7 @@ def test_ctrl_c_while_writing_takes_everything_back(
     choose(child, "r")
     child.expect("Type yes and press Enter")
     child.sendline("yes")
-    child.expect("Interrupted. Whatever had been written was taken back")
+    child.expect("Interrupted. Nothing is half-done")
     child.close()
     assert not (machine.root / "fail").exists()  # it came that far
     assert stores_of(server) == before
