@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +72,16 @@ class Apt:
         self._env = {"APT_CONFIG": str(root / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
 
     def update(self) -> None:
-        """Fetches the package lists. Raises BuildError (no network, wrong keys, wrong clock)."""
-        run(
-            [require("apt-get", "apt"), "update", "-q", "--error-on=any"],
-            env=self._env,
-            what="the package lists cannot be fetched",
-            hint="check the network, the proxy (apt-config dump Acquire) and the clock; "
-            "with packages from an earlier build, --offline builds without a network",
-        )
+        """Fetches the package lists. Raises BuildError (no network, wrong keys, wrong clock, full disk)."""
+        with self._hints(
+            "check the network, the proxy (apt-config dump Acquire) and the clock; "
+            "with packages from an earlier build, --offline builds without a network"
+        ):
+            run(
+                [require("apt-get", "apt"), "update", "-q", "--error-on=any"],
+                env=self._env,
+                what="the package lists cannot be fetched",
+            )
 
     def records(self, names: Iterable[str]) -> Sequence[Stanza]:
         """The archive's records of these packages; those the release does not know are left out."""
@@ -173,10 +176,18 @@ class Apt:
                     process.wait()
             if code:
                 log.seek(0)
-                raise BuildError(
-                    f"the packages cannot be downloaded: {last_words(log.read(), code)}",
-                    "check the network, and the free space of the cache folder",
-                )
+                with self._hints("check the network; what has arrived is kept, so run it again"):
+                    raise BuildError(f"the packages cannot be downloaded: {last_words(log.read(), code)}")
+
+    @contextmanager
+    def _hints(self, otherwise: str) -> Iterator[None]:
+        """Gives apt's failures the next step: a full disk is told from a network that does not answer."""
+        try:
+            yield
+        except BuildError as e:
+            full = "No space left" in e.message or "enough free space" in e.message
+            hint = f"free some space in {self._root}, or use --cache" if full else otherwise
+            raise BuildError(e.message, hint) from None
 
 
 def parse_stanzas(text: str) -> list[dict[str, str]]:

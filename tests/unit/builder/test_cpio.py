@@ -16,7 +16,7 @@ from rehost_builder.debian.cpio import Node, nodes_of, write_cpio
 
 def _read_newc(data: bytes) -> dict[str, tuple[int, int, int, bytes]]:
     """name -> (mode, mtime, uid, content), by Documentation/driver-api/early-userspace/buffer-format.rst."""
-    entries = {}
+    entries: dict[str, tuple[int, int, int, bytes]] = {}
     offset = 0
     while True:
         assert data[offset : offset + 6] == b"070701"
