@@ -157,7 +157,7 @@ def _packages(options: DebianOptions, cache: Path, progress: Progress) -> tuple[
         if missing:
             shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             raise BuildError(
-                f"the cache {archives} lacks {shown}",
+                f"in the cache {archives} is missing or damaged: {shown}",
                 "build once without --offline and --lock; replaced packages leave the mirrors, "
                 "so keep the cache together with its lock",
             )

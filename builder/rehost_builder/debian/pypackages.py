@@ -62,7 +62,7 @@ def install_package(name: str, root: Path) -> PythonPackage:
 
 
 def install_payload(root: Path, version: str) -> PythonPackage:
-    """Copies rehost_payload as it is imported here: sources and data, no byte code."""
+    """Copies rehost_payload as it is imported here: sources and data, no byte code; and our licence."""
     source = Path(rehost_payload.__file__).resolve().parent
     digests = {}
     for path in sorted(source.rglob("*")):
@@ -77,6 +77,9 @@ def install_payload(root: Path, version: str) -> PythonPackage:
         name = f"rehost_payload/{path.relative_to(source).as_posix()}"
         digests[name] = hashlib.sha256(data).hexdigest()
         _write(root / TARGET / name, data)
+    for file in importlib.metadata.files("rehost") or []:
+        if PurePosixPath(file).name == "LICENSE":
+            _write(root / "usr/share/doc/rehost/copyright", Path(str(file.locate())).read_bytes())
     return PythonPackage("rehost_payload", version, tree_digest(digests))
 
 

@@ -84,9 +84,12 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
 def test_the_payload_goes_in_with_its_data_and_without_byte_code(tmp_path: Path) -> None:
     first = install_payload(tmp_path / "a", "1")
     names = {
-        p.relative_to(tmp_path / "a" / TARGET).as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()
+        p.relative_to(tmp_path / "a" / TARGET).as_posix()
+        for p in (tmp_path / "a" / TARGET).rglob("*")
+        if p.is_file()
     }
     assert "rehost_payload/survey/model.py" in names
     assert any(name.endswith(".toml") for name in names)
     assert not any("__pycache__" in name for name in names)
+    assert b"Apache License" in (tmp_path / "a/usr/share/doc/rehost/copyright").read_bytes()
     assert install_payload(tmp_path / "b", "1") == first
