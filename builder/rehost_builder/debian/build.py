@@ -41,7 +41,7 @@ from rehost_builder.templates import iso_folder, render
 
 _COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests"
 """Quiet; no self-tests of ciphers that nothing here relies on (a fifth of the start)."""
-_SPACE_NEEDED = 900 << 20
+_SPACE_NEEDED = 500 << 20
 
 STEPS = {
     "package lists": 5.0,
