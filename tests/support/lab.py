@@ -6,10 +6,11 @@ cover; the programs, the kernel and its drivers are those of the medium.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.product import CONSOLE, Product
@@ -26,17 +27,17 @@ class Lab:
     state: Path
     memory: int
 
-    def _machine(self, work: Path, incoming: Path | None) -> Machine:
+    def _machine(self, work: Path, incoming: Path | None, disks: list[Disk] | None = None) -> Machine:
         return Machine(
             work,
             firmware=self.firmware,
+            disks=disks or [],
             kernel=self.product.kernel,
             initrd=self.product.initrd,
             append=f"{CONSOLE} quiet rehost.shell",
             memory=self.memory,
             hot_plug=True,
             incoming=incoming,
-            # the variables are part of the saved state; this copy only has to exist and to be of the same size
             name="lab",
         )
 
@@ -57,6 +58,30 @@ class Lab:
                 vm.plug(disk, str(index))
             self._wait_for_disks(vm, len(disks))
             yield vm
+
+    def save_at(
+        self, work: Path, disks: list[Disk], command: str, answers: dict[str, str], stop: str
+    ) -> Path:
+        """Runs a command on these disks up to the prompt ``stop`` and saves the machine there.
+
+        ``answers``: what to type at the prompts (patterns) on the way. Nothing may have been written so far, since
+        `resume` starts from other copies of the disks. Returns the state.
+        """
+        state = work / "at-prompt"
+        with self.machine(work, disks) as vm:
+            vm.send(command + "\n")
+            while True:
+                match = vm.wait_for("|".join([*answers, stop]), 120)
+                answer = next((a for p, a in answers.items() if re.fullmatch(p, match[0])), None)
+                if answer is None:
+                    break
+                vm.send(answer + "\n")
+            vm.save_state(state)
+        return state
+
+    def resume(self, work: Path, state: Path, disks: list[Disk]) -> Machine:
+        """The machine that `save_at` saved, with copies of its disks in the same order."""
+        return self._machine(work, state, [replace(disk, port=i) for i, disk in enumerate(disks)])
 
     @staticmethod
     def _wait_for_disks(vm: Machine, count: int) -> None:

@@ -66,6 +66,7 @@ class Disk:
     serial: str = ""
     sector_size: int = 512
     log: Path | None = None
+    port: int | None = None  # of `hot_plug`, as if it had been plugged there (virtio-blk, nvme)
 
 
 def missing_tools() -> list[str]:
@@ -249,6 +250,8 @@ class Machine:
             options += f",bootindex={disk.bootindex}"
         if disk.sector_size != 512:
             options += f",logical_block_size={disk.sector_size},physical_block_size={disk.sector_size}"
+        if disk.port is not None:
+            options += f",bus=port{disk.port}"
         serial = disk.serial or f"TEST{index:04d}"
         scsi_host = {
             "virtio-scsi": "virtio-scsi-pci",
