@@ -143,6 +143,50 @@ class SetFirmwareVariable:
     kind: str = "set-firmware-variable"
 
 
+@dataclass(frozen=True)
+class EditHive:
+    """Changes keys and values of an installation's SYSTEM or SOFTWARE hive; everything else in it stays.
+
+    As EditStore: ``before_sha256`` is that of the file as surveyed, with ``replay`` the logs are applied first, and
+    ``remove_logs`` go together with the old hive.
+    """
+
+    volume: VolumeRef
+    path: str
+    before_sha256: str
+    edits: tuple[HiveEdit, ...]
+    finding: str
+    replay: bool = False
+    remove_logs: tuple[str, ...] = ()
+    kind: str = "edit-hive"
+
+
+@dataclass(frozen=True)
+class InjectDriver:
+    """Installs a driver package into an installation that is not running.
+
+    ``package`` is the package's folder on this machine (on the medium, or copied from a stick), ``inf`` the file in
+    it that is installed, ``inf_sha256`` its digest at the time of the survey. ``hardware_ids`` are those of the
+    controllers it is meant for, ``service`` is its function driver. The records and files are computed at apply,
+    from the package's bytes and the hive as it then is; ``system_sha256`` is that of the surveyed SYSTEM hive.
+    """
+
+    volume: VolumeRef
+    root: str  # "\\Windows"
+    package: str
+    inf: str
+    inf_sha256: str
+    hardware_ids: tuple[str, ...]
+    service: str
+    build: int
+    product_type: int  # 1 workstation, 2 domain controller, 3 server
+    system_sha256: str
+    finding: str
+    replay: bool = False
+    remove_logs: tuple[str, ...] = ()
+    kind: str = "inject-driver"
+
+
 Action = EditStore | CreateStore | CopyFile | PatchBytes | RebuildGpt | SetFirmwareVariable
 
 
