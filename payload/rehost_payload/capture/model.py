@@ -194,6 +194,15 @@ class ManifestFile:
 
 
 @dataclass(frozen=True)
+class FailedFile:
+    """A file of the plan that is not in the copy at all, and why."""
+
+    path: str  # below the unit's folder
+    original: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """manifest.json of one unit's folder, on each target.
 
@@ -214,6 +223,7 @@ class Manifest:
     machine: MachineSummary | None = None
     missing: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    failed: tuple[FailedFile, ...] = ()
 
 
 # --- host.json ------------------------------------------------------------------------------------------------

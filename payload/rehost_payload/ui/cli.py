@@ -398,6 +398,11 @@ commands: list[click.Command] = [
         "hyperv", "rehost_payload.ui.hyperv_cmd:hyperv", "Look at the files of Hyper-V: machines and disks."
     ),
     Lazy(
+        "capture",
+        "rehost_payload.ui.capture_cmd:capture",
+        "Secure virtual machines; verify what was captured.",
+    ),
+    Lazy(
         "drivers",
         "rehost_payload.ui.drivers_cmd:drivers",
         "Driver packages: what they are, which one is needed.",

@@ -68,7 +68,7 @@ def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
     if json_:
         click.echo(to_json(found), nl=False)
     else:
-        _print(Page(Names(found, texts)).survey(found))
+        print_lines(Page(Names(found, texts)).survey(found))
     if not found.disks:
         for problem in found.problems:
             click.echo(f"rehost: {problem.where}: {problem.detail}", err=True)
@@ -86,7 +86,7 @@ def _survey(images: tuple[Path, ...], progress: Progress) -> Survey:
     return survey_machine(LinuxSystem(), progress)
 
 
-def _print(lines: list[str]) -> None:
+def print_lines(lines: list[str]) -> None:
     text = clean("\n".join(lines).strip("\n")) + "\n"
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
