@@ -163,6 +163,24 @@ class CapturePlan:
         return sum(u.size for u in self.units)
 
 
+@dataclass(frozen=True)
+class CaptureChoices:
+    """What the operator decided.
+
+    ``machines`` are ids or names; None: all. ``windows`` is the id of the installation that is the host (survey's),
+    where there are several. ``exclude`` are volumes that must not be looked at: the capture's own targets.
+    ``taken`` is the ISO 8601 time (UTC) that names the capture.
+    """
+
+    taken: str
+    machines: tuple[str, ...] | None = None
+    images: bool = False  # ISO images too
+    config_only: bool = False  # no disks, no memory of saved states
+    orphans: bool = True  # virtual disks that belong to no machine
+    windows: str | None = None
+    exclude: tuple[VolumeRef, ...] = ()
+
+
 # --- what a capture leaves: manifest.json of a unit -----------------------------------------------------------
 
 

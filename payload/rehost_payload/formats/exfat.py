@@ -10,8 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .dos_time import dos_filetime
 from .errors import FormatError
-from .filesystem import FileStat, FileSystemReader, split_path
+from .filesystem import FileMetadata, FileStat, FileSystemReader, split_path
 from .source import ByteSource
 
 _MAX_DIRECTORY = 256 << 20
@@ -65,6 +66,9 @@ class _Entry:
     size: int
     valid: int
     contiguous: bool
+    created: int = 0
+    modified: int = 0
+    attributes: int = 0
 
 
 class _ClusterFile:
@@ -223,6 +227,14 @@ class ExfatVolume(FileSystemReader):
             return None
         return FileStat(entry.name, entry.is_directory, 0 if entry.is_directory else entry.size)
 
+    def metadata(self, path: str) -> FileMetadata | None:
+        entry = self._lookup(path)
+        if entry is None:
+            return None
+        size = 0 if entry.is_directory else entry.size
+        times = entry.created, entry.modified
+        return FileMetadata(entry.name, entry.is_directory, size, *times, entry.attributes)
+
     def listdir(self, path: str) -> list[FileStat]:
         entry = self._lookup(path)
         if entry is None:
@@ -270,4 +282,8 @@ def _file_entry(entries: list[bytes]) -> _Entry | None:
     if not name or (size and first < 2):
         return None
     contiguous = bool(stream[1] & _NO_CHAIN)
-    return _Entry(name, bool(attributes & _DIRECTORY), first, size, min(valid, size), contiguous)
+    made_time, made_date, time, date = struct.unpack_from("<HHHH", entries[0], 8)
+    made_more, more, made_zone, zone = struct.unpack_from("<BBBB", entries[0], 20)
+    times = dos_filetime(made_date, made_time, made_more, made_zone), dos_filetime(date, time, more, zone)
+    is_directory = bool(attributes & _DIRECTORY)
+    return _Entry(name, is_directory, first, size, min(valid, size), contiguous, *times, attributes)

@@ -11,8 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .dos_time import dos_filetime
 from .errors import FormatError
-from .filesystem import FileStat, FileSystemReader, split_path
+from .filesystem import FileMetadata, FileStat, FileSystemReader, split_path
 from .source import ByteSource
 
 _MAX_DIRECTORY = 65536 * 32
@@ -154,6 +155,8 @@ class _Entry:
     attributes: int
     first: int
     size: int
+    created: int = 0
+    modified: int = 0
 
     @property
     def is_directory(self) -> bool:
@@ -350,7 +353,10 @@ class FatVolume(FileSystemReader):
                     name = _cased(short, raw[12])
                 high, low, size = struct.unpack_from("<H4xHI", raw, 20)
                 start = low | (high << 16 if self.boot.bits == 32 else 0)
-                yield _Entry(name, short, attributes, start, size)
+                tenths, made_time, made_date = struct.unpack_from("<BHH", raw, 13)
+                time, date = struct.unpack_from("<HH", raw, 22)
+                times = dos_filetime(made_date, made_time, tenths), dos_filetime(date, time)
+                yield _Entry(name, short, attributes, start, size, *times)
             long_parts, expected = {}, 0
 
     def _lookup(self, path: str) -> _Entry | None:
@@ -372,6 +378,14 @@ class FatVolume(FileSystemReader):
         if entry is None:
             return None
         return FileStat(entry.name, entry.is_directory, 0 if entry.is_directory else entry.size)
+
+    def metadata(self, path: str) -> FileMetadata | None:
+        entry = self._lookup(path)
+        if entry is None:
+            return None
+        size = 0 if entry.is_directory else entry.size
+        times = entry.created, entry.modified
+        return FileMetadata(entry.name, entry.is_directory, size, *times, entry.attributes)
 
     def listdir(self, path: str) -> list[FileStat]:
         entry = self._lookup(path)

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -15,6 +16,11 @@ from .source import ByteSource
 
 READ_LIMIT = 512 << 20
 _PIECE = 4 << 20
+_MAX_WALKED = 2_000_000
+_MAX_DEPTH = 128
+
+Step = Callable[[int, int], None]
+"""Called with (done, total) of something that counts; total 0 where it is not known."""
 
 
 class UnreadableFile(FormatError):
@@ -36,6 +42,27 @@ class FileStat:
     is_directory: bool
     size: int
     reparse_tag: int = 0
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """What a volume says of a file beside its content.
+
+    Times are FILETIME (100 ns since 1601, UTC), 0 where there is none; FAT keeps local time, which is taken as UTC.
+    ``file_id`` is NTFS' file reference, another one for another file of the same name. ``security`` is the
+    self-relative security descriptor. ``unreadable`` is the code of UnreadableFile where `open` would raise it.
+    """
+
+    name: str
+    is_directory: bool
+    size: int
+    created: int = 0
+    modified: int = 0
+    attributes: int = 0
+    file_id: int | None = None
+    reparse_tag: int = 0
+    security: bytes | None = None
+    unreadable: str | None = None
 
 
 class FileSystemReader(ABC):
@@ -83,8 +110,51 @@ class FileSystemReader(ABC):
     def open(self, path: str) -> ByteSource: ...
 
     @abstractmethod
+    def metadata(self, path: str) -> FileMetadata | None:
+        """None where the path does not exist."""
+
+    @abstractmethod
     def free(self) -> int | None:
         """Bytes; None where counting would take too long."""
+
+    def link_target(self, path: str) -> str | None:
+        """Where a symbolic link, junction or mount point leads, as stored; None for anything else.
+
+        A target that starts with no letter, backslash or volume is relative to the link's folder.
+        """
+        return None
+
+    def find_files(
+        self, suffixes: frozenset[str], problems: list[str], step: Step | None = None
+    ) -> Iterator[str]:
+        """The path of every file whose name ends in one of ``suffixes`` (lower case, with the dot).
+
+        Links are not followed. What cannot be read goes into ``problems`` and the search goes on.
+        """
+        waiting = [("", 0)]
+        count = 0
+        while waiting:
+            folder, depth = waiting.pop()
+            try:
+                entries = self.listdir(folder)
+            except (FormatError, OSError) as error:
+                problems.append(f"{folder or chr(92)}: {error}")
+                continue
+            count += len(entries)
+            if step is not None:
+                step(count, 0)
+            if count > _MAX_WALKED or depth > _MAX_DEPTH:
+                problems.append(
+                    f"{folder}: more than {_MAX_WALKED} files or {_MAX_DEPTH} levels; not searched"
+                )
+                return
+            for entry in entries:
+                path = f"{folder}\\{entry.name}"
+                if entry.is_directory:
+                    if not entry.reparse_tag:
+                        waiting.append((path, depth + 1))
+                elif has_suffix(entry.name, suffixes):
+                    yield path
 
     def exists(self, path: str) -> bool:
         return self.stat(path) is not None
@@ -120,6 +190,10 @@ class FileSystemReader(ABC):
                 return None
             names.append(found.name)
         return "\\" + "\\".join(names)
+
+
+def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return name[name.rfind(".") :].lower() in suffixes if "." in name else False
 
 
 def split_path(path: str) -> list[str]:

@@ -12,18 +12,20 @@ import struct
 import sys
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import lznt1
+from . import ntfs_details as details
 from . import ntfs_records as records
 from .errors import FormatError
-from .filesystem import FileStat, FileSystemReader, UnreadableFile, split_path
+from .filesystem import FileMetadata, FileStat, FileSystemReader, Step, UnreadableFile, split_path
 from .ntfs_logfile import is_unclean
 from .ntfs_records import Attribute, IndexEntry, Record, Run
+from .ntfs_search import find_in_mft
 from .source import ByteSource, BytesSource
 
-_MFT, _LOGFILE, _VOLUME, _ROOT, _BITMAP, _UPCASE = 0, 2, 3, 5, 6, 10
+_MFT, _LOGFILE, _VOLUME, _ROOT, _BITMAP, _SECURE, _UPCASE = 0, 2, 3, 5, 6, 9, 10
 _INDEX = "$I30"
 _MAX_ATTRIBUTE_LIST = 256 * 1024
 _MAX_BITMAP = 64 << 20
@@ -31,7 +33,9 @@ _MAX_ENTRIES = 1 << 20
 _MAX_DEPTH = 64
 _CACHED_RECORDS = 512
 _CACHED_NODES = 512
-_REPARSE_CODES = {0x80000017: "wof", 0x80000013: "dedup"}
+_REPARSE_CODES = {details.WOF: "wof", details.DEDUP: "dedup"}
+_MAX_REPARSE = 16 * 1024
+_MAX_DESCRIPTOR = 0x10000
 _VOLUME_DIRTY = 0x0001
 
 
@@ -196,6 +200,7 @@ class NtfsVolume(FileSystemReader):
         self._records: OrderedDict[int, Record] = OrderedDict()
         self._nodes: OrderedDict[tuple[int, int | None], _Node] = OrderedDict()
         self._upcase: Sequence[int] | None = None
+        self._descriptors: dict[int, tuple[int, int]] | None = None
         self._mft = self._open_mft()
         self._label = ""
         self.flags = 0
@@ -520,3 +525,67 @@ class NtfsVolume(FileSystemReader):
         if data.flags & records.ENCRYPTED:
             raise UnreadableFile(path, "encrypted")
         return self._stream(data)
+
+    # --- what belongs to a file beside its content ---
+
+    def metadata(self, path: str) -> FileMetadata | None:
+        found = self._lookup(path)
+        if found is None:
+            return None
+        number, names = found
+        record = self._base_record(number)
+        stat = self._stat(number, names[-1] if names else "")
+        value = self._joined(record, records.STANDARD_INFORMATION, "")
+        if value is None or value.value is None:
+            raise FormatError(f"MFT record {number}", "no $STANDARD_INFORMATION")
+        standard = details.parse_standard(value.value)
+        data = None if stat.is_directory else self._joined(record, records.DATA, "")
+        unreadable = None
+        if stat.reparse_tag and not stat.is_directory:
+            unreadable = _REPARSE_CODES.get(stat.reparse_tag, "reparse")
+        elif data is not None and data.flags & records.ENCRYPTED:
+            unreadable = "encrypted"
+        return FileMetadata(
+            *(stat.name, stat.is_directory, stat.size, standard.created, standard.modified),
+            *(standard.attributes, record.sequence << 48 | number, stat.reparse_tag),
+            self._security(record, standard.security_id),
+            unreadable,
+        )
+
+    def _security(self, record: Record, number: int) -> bytes | None:
+        """A file's security descriptor: in its own attribute (NTFS 1.2), else in $Secure; None where neither has it."""
+        own = self._joined(record, records.SECURITY_DESCRIPTOR, "")
+        if own is not None:
+            stream = self._stream(own)
+            if stream.size > _MAX_DESCRIPTOR:
+                raise FormatError(
+                    f"MFT record {record.number}", f"a security descriptor of {stream.size} bytes"
+                )
+            return stream.read_at(0, stream.size)
+        if not number:
+            return None
+        try:
+            data = self._joined(self.record(_SECURE), records.DATA, "$SDS")
+            if data is None:
+                return None
+            stream = self._stream(data)
+            if self._descriptors is None:
+                self._descriptors = {n: (at, size) for n, at, size in details.descriptors(stream)}
+            place = self._descriptors.get(number)
+            return None if place is None else details.read_descriptor(stream, *place)
+        except FormatError:
+            return None  # the file itself is not the worse for it
+
+    def link_target(self, path: str) -> str | None:
+        found = self._lookup(path)
+        reparse = (
+            None if found is None else self._joined(self._base_record(found[0]), records.REPARSE_POINT, "")
+        )
+        if reparse is None:
+            return None
+        return details.link_target(self._stream(reparse).read_at(0, _MAX_REPARSE))
+
+    def find_files(
+        self, suffixes: frozenset[str], problems: list[str], step: Step | None = None
+    ) -> Iterator[str]:
+        return find_in_mft(self._mft, self.boot.record_size, self.record, suffixes, problems, step)

@@ -273,19 +273,23 @@ class View:
     # --- references that outlive this survey ----------------------------------------------------------------
 
     def ref(self, volume: Volume) -> VolumeRef:
-        disk, partition = self.disks[volume.disk], self.partition_of(volume)
-        gpt = disk.table.style is TableStyle.GPT
-        return VolumeRef(
-            disk=disk.path,
-            offset=volume.offset,
-            size=volume.size,
-            file_system=volume.file_system.value,
-            label=volume.label,
-            partition_guid=partition.unique_guid if gpt and partition else None,
-            signature=disk.table.signature if not gpt and partition else None,
-            disk_serial=disk.serial,
-            disk_size=disk.size,
-        )
+        return volume_ref(volume, self.disks[volume.disk], self.partition_of(volume))
 
     def disk_ref(self, disk: Disk) -> DiskRef:
         return DiskRef(disk.path, disk.serial, disk.size)
+
+
+def volume_ref(volume: Volume, disk: Disk, partition: Partition | None) -> VolumeRef:
+    """What finds the volume again after a reboot."""
+    gpt = disk.table.style is TableStyle.GPT
+    return VolumeRef(
+        disk=disk.path,
+        offset=volume.offset,
+        size=volume.size,
+        file_system=volume.file_system.value,
+        label=volume.label,
+        partition_guid=partition.unique_guid if gpt and partition else None,
+        signature=disk.table.signature if not gpt and partition else None,
+        disk_serial=disk.serial,
+        disk_size=disk.size,
+    )

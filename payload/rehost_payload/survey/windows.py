@@ -69,9 +69,9 @@ def _installation(
         winload_exe=loaders.get("exe"),
         source_files=tuple(_sources(reader, root, place, problems)),
     )
-    system = _open_hive(reader, root, "SYSTEM", _SYSTEM_LIMIT, place, problems)
+    system = open_system(reader, root, place, problems)
     installation = _with_system(replace(installation, system_hive=system.state), system.hive, place, problems)
-    software = _open_hive(reader, root, "SOFTWARE", _SOFTWARE_LIMIT, place, problems)
+    software = open_software(reader, root, place, problems)
     installation = replace(installation, software_hive=software.state)
     installation = _with_software(installation, software.hive, place, problems)
     machines = [loader.machine for loader in loaders.values() if loader is not None and loader.machine]
@@ -83,14 +83,24 @@ def _installation(
 
 
 @dataclass(frozen=True)
-class _Opened:
+class OpenedHive:
     state: HiveState
     hive: Hive | None = field(default=None)
 
 
+def open_system(reader: FileSystemReader, root: str, place: str, problems: list[Problem]) -> OpenedHive:
+    """The SYSTEM hive of the installation in ``root``; ``place`` names the installation in ``problems``."""
+    return _open_hive(reader, root, "SYSTEM", _SYSTEM_LIMIT, place, problems)
+
+
+def open_software(reader: FileSystemReader, root: str, place: str, problems: list[Problem]) -> OpenedHive:
+    """The SOFTWARE hive, likewise; without its logs where the version can be read without them."""
+    return _open_hive(reader, root, "SOFTWARE", _SOFTWARE_LIMIT, place, problems)
+
+
 def _open_hive(
     reader: FileSystemReader, root: str, name: str, limit: int, place: str, problems: list[Problem]
-) -> _Opened:
+) -> OpenedHive:
     """A hive with its logs replayed in memory where it is dirty.
 
     SOFTWARE is read as it stands as long as it shows the version: replaying takes three times its size in
@@ -101,29 +111,29 @@ def _open_hive(
     where = f"{place}{_CONFIG}{name}"
     try:
         if not reader.exists(path):
-            return _Opened(HiveState.MISSING)
+            return OpenedHive(HiveState.MISSING)
         data = reader.read(path, limit)
     except (UnreadableFile, OSError) as error:
         problems.append(Problem("unreadable", where, str(error)))
-        return _Opened(HiveState.UNREADABLE)
+        return OpenedHive(HiveState.UNREADABLE)
     except FormatError as error:
         problems.append(Problem("damaged", where, str(error)))
-        return _Opened(HiveState.UNREADABLE)
+        return OpenedHive(HiveState.UNREADABLE)
     try:
         if not is_hive(data):
             raise FormatError(name, "not a registry hive")
         dirty = needs_replay(data)
         if dirty and name == "SOFTWARE" and _shows_version(data):
-            return _Opened(HiveState.DIRTY, Hive.parse(data))
+            return OpenedHive(HiveState.DIRTY, Hive.parse(data))
         if dirty:
             result = replay(data, [_log(reader, path + suffix) for suffix in (".LOG1", ".LOG2")])
             data = result.data
             if not result.applied:
                 problems.append(Problem("logs-not-applied", where, "; ".join(result.warnings)))
-        return _Opened(HiveState.DIRTY if dirty else HiveState.OK, Hive.parse(data))
+        return OpenedHive(HiveState.DIRTY if dirty else HiveState.OK, Hive.parse(data))
     except FormatError as error:
         problems.append(Problem("damaged", where, str(error)))
-        return _Opened(HiveState.DAMAGED)
+        return OpenedHive(HiveState.DAMAGED)
 
 
 def _shows_version(data: bytes) -> bool:
