@@ -8,6 +8,7 @@ import pytest
 
 from rehost_builder.drivers.catalog import parse_catalog
 from rehost_builder.drivers.check import check_package
+from rehost_builder.drivers.signature import Trust
 from rehost_payload.formats.errors import FormatError
 from support.corpus import corpus
 
@@ -19,7 +20,9 @@ CATALOGS = sorted(p for p in FOLDER.rglob("*.cat") if p.stat().st_size > 1)
 def test_every_catalog_is_read(path: Path) -> None:
     catalog = parse_catalog(path.read_bytes())
     assert catalog.members
-    assert catalog.signer
+    assert catalog.signature is not None
+    assert catalog.signature.problem is None
+    assert catalog.signature.trust in (Trust.MICROSOFT, Trust.CROSS_SIGNED)
     assert all(len(m.digest) in (20, 32) and m.file for m in catalog.members)
 
 
@@ -31,7 +34,24 @@ def test_what_is_no_catalog() -> None:
 def test_server_attribute() -> None:
     catalog = parse_catalog((FOLDER / "intel-rst-16" / "iaStorAC.cat").read_bytes())
     assert catalog.attributes["OS"] == "Server_v100_X64_RS1,_v100_X64_RS3,_v100_X64_RS4"
-    assert catalog.signer == "Microsoft Windows Hardware Compatibility Publisher"
+    assert catalog.signature is not None
+    assert catalog.signature.whql
+    assert catalog.signature.chain == (
+        "Microsoft Windows Hardware Compatibility Publisher",
+        "Microsoft Windows Third Party Component CA 2012",
+        "Microsoft Root Certificate Authority 2010",
+    )
+
+
+@pytest.mark.parametrize("path", CATALOGS, ids=lambda p: p.name)
+def test_no_byte_of_a_real_catalog_can_be_changed(path: Path) -> None:
+    """Of the hash of a member, and of what says for which Windows it is."""
+    data = path.read_bytes()
+    for what in (parse_catalog(data).members[0].digest, "OSAttr".encode("utf-16-be")):
+        at = data.rindex(what)
+        changed = parse_catalog(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert changed.signature is not None
+        assert changed.signature.problem == "the content was changed after it was signed"
 
 
 # as measured: signed as they are, only with CRLF, altered

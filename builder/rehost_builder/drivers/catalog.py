@@ -1,17 +1,25 @@
-"""Security catalogs (.cat): which files they vouch for, for which Windows, and who is said to have signed them.
+"""Security catalogs (.cat): which files they vouch for, for which Windows, and who has signed them.
 
 A catalog is PKCS #7 SignedData (RFC 2315) around a Certificate Trust List (Microsoft's [MS-CAT] names the OIDs). Parsed with
-asn1crypto. The signature itself is NOT verified here, only read: a forged catalog would pass.
+asn1crypto; its signature is verified by `signature`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from asn1crypto import algos, cms, core, parser
+from asn1crypto import algos, cms, core
 
+from rehost_builder.drivers.signature import (
+    Signature,
+    as_sequence,
+    content_of,
+    signed_data,
+    verify,
+)
 from rehost_payload.formats.errors import FormatError
 
 WHAT = "catalog"
@@ -89,26 +97,30 @@ class Member:
 
 @dataclass(frozen=True)
 class Catalog:
-    """``attributes`` are those of the whole catalog ("OS", "HWID1", ...). ``signer`` is empty for an unsigned one."""
+    """``attributes`` are those of the whole catalog ("OS", "HWID1", ...). ``signature`` is None for an unsigned one."""
 
     members: tuple[Member, ...]
     attributes: Mapping[str, str]
-    signer: str
+    signature: Signature | None
+
+    @cached_property
+    def _digests(self) -> frozenset[bytes]:
+        return frozenset(m.digest for m in self.members)
 
     def holds(self, digests: set[bytes]) -> bool:
-        return any(m.digest in digests for m in self.members)
+        return not self._digests.isdisjoint(digests)
 
     def names(self, file: str) -> bool:
         """Whether a member is called so; catalogs write names in any case."""
         return any(m.file.lower() == file.lower() for m in self.members)
 
 
-def parse_catalog(data: bytes) -> Catalog:
-    """FormatError for what is no catalog."""
+def parse_catalog(data: bytes, microsoft: Iterable[str] | None = None) -> Catalog:
+    """FormatError for what is no catalog. ``microsoft``: as in `signature.verify`."""
     if len(data) > MAX_SIZE:
         raise FormatError(WHAT, f"larger than {MAX_SIZE >> 20} MiB, which no catalog is")
     try:
-        return _parse(data)
+        return _parse(data, microsoft)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as e:
         if isinstance(e, FormatError):
             raise
@@ -116,26 +128,16 @@ def parse_catalog(data: bytes) -> Catalog:
         raise FormatError(WHAT, str(e).partition("\n")[0] or type(e).__name__) from None
 
 
-def _parse(data: bytes) -> Catalog:
-    info = cms.ContentInfo.load(data)
-    if info["content_type"].native != "signed_data":
-        raise FormatError(WHAT, "no PKCS #7 signed data")
-    signed = info["content"]
-    inner = signed["encap_content_info"]
-    if inner["content_type"].dotted != _CTL:
-        raise FormatError(WHAT, "signed data, but no certificate trust list: no catalog")
-    # in PKCS #7 the content is the structure itself, not an octet string as in CMS: only its body is at hand here
-    content = inner["content"].contents
-    if content is None:
-        raise FormatError(WHAT, "is empty")
-    ctl = CertificateTrustList.load(parser.emit(0, 1, 16, content))
+def _parse(data: bytes, microsoft: Iterable[str] | None) -> Catalog:
+    signed = signed_data(data, WHAT)
+    ctl = CertificateTrustList.load(as_sequence(content_of(signed, _CTL, WHAT)))
     members = tuple(_member(s) for s in ctl["subjects"]) if not isinstance(ctl["subjects"], core.Void) else ()
     attributes: dict[str, str] = {}
     if not isinstance(ctl["extensions"], core.Void):
         for extension in ctl["extensions"]:
             if extension["id"].dotted == _NAME_VALUE:
                 attributes.update([_name_value(NameValue.load(extension["value"].native))])
-    return Catalog(members, attributes, _signer(signed))
+    return Catalog(members, attributes, verify(signed, microsoft))
 
 
 def _member(subject: Any) -> Member:
@@ -154,20 +156,3 @@ def _member(subject: Any) -> Member:
 
 def _name_value(pair: Any) -> tuple[str, str]:
     return str(pair["name"].native), pair["value"].native.decode("utf-16-le", "replace").rstrip("\0")
-
-
-def _signer(signed: Any) -> str:
-    """The subject of the certificate that the first signature names; not verified."""
-    for info in signed["signer_infos"]:
-        sid = info["sid"]
-        if sid.name != "issuer_and_serial_number":
-            return "unnamed"
-        serial = sid.chosen["serial_number"].native
-        for choice in signed["certificates"]:
-            certificate = choice.chosen
-            if choice.name == "certificate" and certificate.serial_number == serial:
-                return str(
-                    certificate.subject.native.get("common_name") or certificate.subject.human_friendly
-                )
-        return "unnamed"
-    return ""

@@ -1,97 +1,174 @@
-"""Verification of an unpacked driver package: its files, its catalog, its binaries. Reads only.
+"""Verification of an unpacked driver package: its files, its catalog and who signed it, its binaries. Reads only.
 
-What is not verified is said: the chain of the catalog's signature is not checked here.
+Each statement is about one file and, where that matters, about certain Windows only: the verdict for a Windows is the
+worst of those that concern it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import Enum
 from pathlib import Path
 
 from rehost_builder.drivers.catalog import Catalog, parse_catalog
-from rehost_builder.drivers.pe import AMD64, BOOT_LIBRARIES, Binary, file_digests, read_binary
+from rehost_builder.drivers.pe import (
+    AMD64,
+    BOOT_LIBRARIES,
+    Binary,
+    file_digests,
+    read_binary,
+    read_signature,
+)
+from rehost_builder.drivers.releases import Release, releases_of
+from rehost_builder.drivers.signature import SYSTEM_COMPONENT, Signature, Trust
 from rehost_payload.drivers.packages import find_infs, locate
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.inf import Inf, parse_inf
-from rehost_payload.formats.inf_install import Install
+from rehost_payload.formats.inf import DriverVersion, Inf, Model, parse_inf
+from rehost_payload.formats.inf_install import FileCopy, Install
 from rehost_payload.formats.inf_target import SERVERS, Target, target_of
 
 MAX_FILE = 256 << 20  # bytes; driver packages hold no larger ones
-_SERVER_BUILDS = tuple(target_of(str(build)) for build in SERVERS)
+TARGETS = tuple(target_of(str(build)) for build in SERVERS)
+_ALL = frozenset(SERVERS)
+_POLICY_BUILD = (
+    14393  # Server 2016: from here on drivers have to be signed by Microsoft after passing its tests
+)
+_MODERN = frozenset(b for b in SERVERS if b >= _POLICY_BUILD)
+_OLD = _ALL - _MODERN
+_CROSS_SIGNING_ENDS = date(2015, 7, 29)  # certificates issued later do not count from Windows 10 1607 on
+_MAX_SECTIONS = 500
+_Say = Callable[..., None]
 
 
 class Level(Enum):
+    """In the order from good to bad."""
+
     PASS = "pass"
     WARN = "warn"
-    FAIL = "fail"
     UNKNOWN = "unknown"
+    FAIL = "fail"
+
+
+_ORDER = list(Level)
+
+
+class Kind(Enum):
+    USABLE = "usable"  # a boot driver that at least one Windows Server would load
+    UNCLEAR = "not known"  # as before, if only its signer is who it says to be
+    UNUSABLE = "unusable"
+    OTHER = "no boot driver"  # nothing is wrong with it, but no server could start by it
 
 
 @dataclass(frozen=True)
 class Check:
-    """One statement about one file of the package; ``file`` is its path in the package."""
+    """One statement about one file of the package; ``file`` is its path in the package.
+
+    ``builds``: the Windows that it concerns. ``signature``: it says who vouches for the bytes, not what they are.
+    """
 
     file: str
     level: Level
     text: str
+    builds: frozenset[int] = _ALL
+    signature: bool = False
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.file} {self.text}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``level`` FAIL: the package is not usable on this Windows; ``reasons`` are empty where it passes."""
+
+    target: Target
+    level: Level
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PackageReport:
+    """What is known of one INF and its files. ``other`` says why it holds no boot driver; empty where it does.
+
+    ``ids``: device IDs that its boot drivers are for, of all servers. ``files``: paths in the package that are there and
+    that a server would install, the INF and its catalog among them. ``refused``: the servers that the INF itself is not
+    for; ``offered``: the others.
+    """
+
     path: Path  # of the INF
-    usable: tuple[str, ...]  # names of the servers that it has models for
-    services: tuple[str, ...]
-    checks: tuple[Check, ...]
+    provider: str = ""
+    class_name: str = ""
+    driver: DriverVersion = field(default_factory=lambda: DriverVersion(None, None))
+    services: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    feature_score: int = 0xFF
+    files: tuple[str, ...] = ()
+    signature: Signature | None = None
+    systems: tuple[Release, ...] = ()
+    other: str = ""
+    refused: tuple[Verdict, ...] = ()
+    offered: tuple[Target, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One for each server; none where it holds no boot driver."""
+        made = (*self.refused, *(_verdict(t, self.checks) for t in self.offered))
+        return tuple(sorted(made, key=lambda v: v.target.build))
+
+    @property
+    def kind(self) -> Kind:
+        if self.other and not any(c.level is Level.FAIL for c in self.checks):
+            return Kind.OTHER
+        if not self.usable:
+            return Kind.UNUSABLE
+        levels = {v.level for v in self.verdicts}
+        return Kind.USABLE if levels & {Level.PASS, Level.WARN} else Kind.UNCLEAR
 
     @property
     def failed(self) -> bool:
-        return any(c.level is Level.FAIL for c in self.checks)
+        return self.kind is Kind.UNUSABLE
+
+    @property
+    def usable(self) -> tuple[Target, ...]:
+        """The servers on which nothing speaks against it for certain."""
+        return tuple(v.target for v in self.verdicts if v.level is not Level.FAIL)
+
+    def shown_as(self, place: Path, folder: Path) -> PackageReport:
+        """The same for a reader who knows the archive ``place``, not the ``folder`` into which it was unpacked."""
+        if folder == place:
+            return self
+        return replace(self, path=place / self.path.relative_to(folder))
+
+    @property
+    def only_signature(self) -> bool:
+        """It failed, and would not if nobody asked who vouches for its bytes."""
+        plain = replace(self, checks=tuple(c for c in self.checks if not c.signature))
+        return self.failed and not plain.failed
 
 
-def check_folder(place: Path) -> list[PackageReport]:
+def check_folder(place: Path, microsoft: Iterable[str] | None = None) -> list[PackageReport]:
     """Every package in a folder and below. OSError and FormatError as `find_infs`."""
-    return [check_package(path) for path in find_infs([place])]
+    known = None if microsoft is None else frozenset(microsoft)
+    # hashing gives the other thread its turn
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda path: check_package(path, known), find_infs([place])))
 
 
-def check_package(path: Path) -> PackageReport:
-    """One package, by the path of its INF. Never raises for what is wrong with it."""
+def check_package(path: Path, microsoft: Iterable[str] | None = None) -> PackageReport:
+    """One package, by the path of its INF. Never raises for what is wrong with it.
+
+    ``microsoft``: fingerprints of certificates that are known to be Microsoft's, None for those in `signature`.
+    """
     try:
         data = _read(path)
         inf = parse_inf(data)
-        installs = _installs(inf)
+        return _Package(path, data, inf, microsoft).report()
     except (FormatError, OSError) as e:
-        return PackageReport(path, (), (), (Check(path.name, Level.FAIL, str(e)),))
-    checks: list[Check] = []
-    catalog = _catalog(path, inf, checks)
-    usable = tuple(t.name for t in _SERVER_BUILDS if next(inf.models(t), None) is not None)
-    if not usable:
-        checks.append(Check(path.name, Level.FAIL, "is for no Windows Server on x64"))
-    _vouched(path.name, data, catalog, checks)
-    boot = {s.image_path.lower(): s for i in installs for s in i.services if s.boot and s.image_path}
-    seen: set[str] = set()
-    for file in (f for install in installs for f in install.files):
-        if file.source.lower() in seen:
-            continue
-        seen.add(file.source.lower())
-        if file.problem is not None:
-            checks.append(Check(file.source, Level.FAIL, file.problem))
-            continue
-        found = locate(path.parent, file.source)
-        if found is None:
-            checks.append(Check(file.source, Level.FAIL, "is missing"))
-            continue
-        try:
-            content = _read(found)
-        except (OSError, FormatError) as e:
-            checks.append(Check(file.source, Level.FAIL, str(e)))
-            continue
-        held = _vouched(file.source, content, catalog, checks)
-        if file.source.lower().endswith(".sys"):
-            early = f"{file.directory}\\{file.name}".lower() in boot
-            _binary(file.source, content, inf, early, held, checks)
-    services = dict.fromkeys(s.name for i in installs for s in i.services if s.boot)
-    return PackageReport(path, usable, tuple(services), tuple(checks))
+        return PackageReport(path, checks=(Check(path.name, Level.FAIL, str(e)),))
 
 
 def _read(path: Path) -> bytes:
@@ -102,73 +179,324 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _installs(inf: Inf) -> list[Install]:
-    """The install sections that any server would use."""
-    names: dict[str, str] = {}
-    for target in _SERVER_BUILDS:
-        for model in inf.models(target):
-            names.setdefault(model.install_section.lower(), model.install_section)
-    if len(names) > 500:
-        raise FormatError("INF", f"{len(names)} install sections, which no storage driver has")
-    return [inf.install(name) for name in names.values()]
+class _Package:
+    """One run over a package; ``checks`` grows as files are looked at."""
 
+    def __init__(self, path: Path, data: bytes, inf: Inf, microsoft: Iterable[str] | None) -> None:
+        self.path, self.data, self.inf, self.microsoft = path, data, inf, microsoft
+        self.checks: list[Check] = []
+        self.systems: tuple[Release, ...] = ()
+        # what each server would do with it
+        self.models: dict[int, list[Model]] = {t.build: list(inf.models(t)) for t in TARGETS}
+        self.installs = self._installs()
+        self.files: dict[str, None] = {path.name: None}
 
-def _catalog(path: Path, inf: Inf, checks: list[Check]) -> Catalog | None:
-    name = inf.version.catalog()
-    if name is None:
-        checks.append(Check(path.name, Level.FAIL, "names no catalog: the package is not signed"))
-        return None
-    found = locate(path.parent, name)
-    if found is None:
-        checks.append(Check(name, Level.FAIL, "is missing: the package is not signed"))
-        return None
-    try:
-        catalog = parse_catalog(_read(found))
-    except (FormatError, OSError) as e:
-        checks.append(Check(name, Level.FAIL, str(e)))
-        return None
-    if not catalog.signer:
-        checks.append(Check(name, Level.FAIL, "carries no signature"))
-    else:
-        checks.append(
-            Check(
-                name,
+    def say(
+        self,
+        file: str,
+        level: Level,
+        text: str,
+        builds: Iterable[int] | None = None,
+        signature: bool = False,
+    ) -> None:
+        concerned = _ALL if builds is None else frozenset(builds)
+        if concerned:
+            self.checks.append(Check(file, level, text, concerned, signature))
+
+    def report(self) -> PackageReport:
+        inf = self.inf
+        catalog = None
+        builds = [t.build for t in TARGETS if self.models[t.build]]
+        boot = [b for b in builds if any(_boot_driver(i) for i in self.used_by(b))]
+        other = self._other(builds, boot)
+        if builds:
+            catalog = self._catalog()
+            self._vouched(self.path.name, self.data, catalog, None)
+            self._files(catalog)
+        services = [s.name for b in boot for i in self.used_by(b) for s in i.services if s.boot]
+        return PackageReport(
+            path=self.path,
+            provider=inf.version.provider,
+            class_name=inf.version.class_name,
+            driver=inf.version.driver,
+            services=tuple(dict.fromkeys(services)),
+            ids=self._ids(boot),
+            feature_score=min(
+                (i.feature_score for b in boot for i in self.used_by(b) if _boot_driver(i)), default=0xFF
+            ),
+            files=tuple(self.files),
+            signature=catalog.signature if catalog is not None else None,
+            systems=self.systems,
+            other=other,
+            refused=() if other else tuple(self._refused(t) for t in TARGETS if t.build not in boot),
+            offered=() if other else tuple(t for t in TARGETS if t.build in boot),
+            checks=tuple(self.checks),
+        )
+
+    # --- what it is ----------------------------------------------------------------------------------------
+
+    def _installs(self) -> dict[str, Install]:
+        names: dict[str, str] = {}
+        for models in self.models.values():
+            for model in models:
+                names.setdefault(model.install_section.lower(), model.install_section)
+        if len(names) > _MAX_SECTIONS:
+            raise FormatError("INF", f"{len(names)} install sections, which no storage driver has")
+        return {lower: self.inf.install(name) for lower, name in names.items()}
+
+    def used_by(self, build: int) -> list[Install]:
+        names = dict.fromkeys(m.install_section.lower() for m in self.models[build])
+        return [self.installs[name] for name in names]
+
+    def _other(self, builds: list[int], boot: list[int]) -> str:
+        if self.inf.version.extension:
+            return "an Extension INF: it adds to the driver of another package"
+        if not builds:
+            reasons = dict.fromkeys(
+                f"[{section.name}] {why}"
+                for choice in self.inf.choices(TARGETS[-1])
+                for section, why in choice.refused
+            )
+            return f"for no Windows Server on x64{f': {next(iter(reasons))}' if reasons else ''}"
+        if boot:
+            return ""
+        installs = [i for b in builds for i in self.used_by(b)]
+        names = dict.fromkeys(s.name for i in installs for s in i.services)
+        if names:
+            return f"{', '.join(names)} does not start at boot"
+        return "installs no driver" + (" (null driver)" if any(i.null_driver for i in installs) else "")
+
+    def _ids(self, boot: list[int]) -> tuple[str, ...]:
+        ids: dict[str, str] = {}
+        for build in boot:
+            for model in self.models[build]:
+                if _boot_driver(self.installs[model.install_section.lower()]):
+                    for one in model.ids:
+                        ids.setdefault(one.lower(), one)
+        return tuple(ids.values())
+
+    def _refused(self, target: Target) -> Verdict:
+        if self.models[target.build]:
+            return Verdict(target, Level.FAIL, ("installs no boot driver there",))
+        reasons = [f"[{s.name}] {why}" for c in self.inf.choices(target) for s, why in c.refused]
+        return Verdict(target, Level.FAIL, tuple(dict.fromkeys(reasons)) or ("the INF has no models for it",))
+
+    # --- catalog -------------------------------------------------------------------------------------------
+
+    def _catalog(self) -> Catalog | None:
+        name = self.inf.version.catalog()
+        if name is None:
+            self.say(
+                self.path.name, Level.FAIL, "names no catalog: the package is not signed", signature=True
+            )
+            return None
+        found = locate(self.path.parent, name)
+        if found is None:
+            self.say(name, Level.FAIL, "is missing: the package is not signed", signature=True)
+            return None
+        self.files[name] = None
+        try:
+            catalog = parse_catalog(_read(found), self.microsoft)
+        except (FormatError, OSError) as e:
+            self.say(name, Level.FAIL, f"cannot be read: {e}", signature=True)
+            return None
+        if catalog.signature is None:
+            self.say(name, Level.FAIL, "carries no signature", signature=True)
+        else:
+            self._signer(name, catalog.signature)
+        self._systems(name, catalog.attributes.get("OS", ""))
+        return catalog
+
+    def _signer(self, name: str, signature: Signature) -> None:
+        def say(level: Level, text: str, builds: Iterable[int] | None = None) -> None:
+            self.say(name, level, text, builds, signature=True)
+
+        chain = " < ".join(signature.chain) or signature.signer
+        if signature.problem is not None:
+            say(Level.FAIL, f"has a signature that is not valid: {signature.problem}")
+            return
+        if signature.trust is Trust.TEST:
+            say(Level.FAIL, f"is test-signed ({chain}): Windows loads it in test mode only")
+            return
+        say(Level.PASS, f"has a valid signature of {signature.signer}")
+        if signature.trust is Trust.MICROSOFT:
+            self._microsoft(signature, chain, say)
+        elif signature.trust is Trust.NAMED_MICROSOFT:
+            say(
+                Level.UNKNOWN, f"is signed in the name of Microsoft by a certificate not known here ({chain})"
+            )
+        elif signature.trust is Trust.CROSS_SIGNED:
+            say(
                 Level.UNKNOWN,
-                f"names {catalog.signer} as its signer; that signature is not verified here",
+                f"is signed by the vendor, and the root of the chain is not at hand ({chain})",
+                _OLD,
             )
-        )
-    systems = catalog.attributes.get("OS", "")
-    if not systems:
-        checks.append(Check(name, Level.WARN, "does not say for which Windows it was tested"))
-    elif "server" not in systems.lower():
-        checks.append(
-            Check(
-                name,
-                Level.WARN,
-                f"was tested for {systems}: no server, and Server 2016 and later may refuse it",
-            )
-        )
-    else:
-        checks.append(Check(name, Level.PASS, f"was tested for {systems}"))
-    return catalog
+            if signature.issued < _CROSS_SIGNING_ENDS:
+                say(Level.WARN, "is signed by the vendor: loaded with Secure Boot off only", _MODERN)
+            else:
+                say(Level.FAIL, "is signed by the vendor, not by Microsoft", _MODERN)
+        else:
+            say(Level.FAIL, f"is not signed by Microsoft, nor by a vendor that it vouches for ({chain})")
+        if signature.digest != "sha1":
+            say(Level.WARN, "is signed with SHA-256, which needs update KB3033929 there", {7601})
 
+    def _microsoft(self, signature: Signature, chain: str, say: _Say) -> None:
+        if signature.attested:
+            say(Level.FAIL, "is signed by attestation, without Microsoft's tests: for clients only", _MODERN)
+            say(Level.WARN, "is signed by attestation, which is meant for Windows 10 clients", _OLD)
+        elif signature.whql or SYSTEM_COMPONENT in signature.usages:
+            say(Level.PASS, f"is signed by Microsoft ({signature.usage_text}; {chain})")
+        else:
+            say(Level.UNKNOWN, f"is signed by Microsoft, but not as a driver ({chain})")
 
-def _vouched(name: str, data: bytes, catalog: Catalog | None, checks: list[Check]) -> bool:
-    """Whether the catalog holds the file's hash; says so."""
-    if catalog is None:
+    def _systems(self, name: str, attribute: str) -> None:
+        self.systems = releases_of(attribute)
+        if not self.systems:
+            self.say(name, Level.WARN, "does not say for which Windows it was tested")
+            return
+        ours = [r for r in self.systems if r.amd64]
+        said = f"was tested for {attribute}"
+        if not ours:
+            self.say(name, Level.WARN, f"{said}: nothing of it is Windows on x64")
+            return
+        servers = [r for r in ours if r.server]
+        if not servers:
+            self.say(name, Level.WARN, f"{said}: no server, and Server 2016 and later may refuse it")
+            return
+        first = min((r.build for r in servers if r.build is not None), default=None)
+        if first is None:
+            self.say(name, Level.WARN, f"{said}: which servers these are is not known here")
+            return
+        self.say(name, Level.PASS, said, {b for b in _ALL if b >= first})
+        self.say(name, Level.WARN, f"{said}: for later servers only", {b for b in _ALL if b < first})
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    def _files(self, catalog: Catalog | None) -> None:
+        early = {
+            s.image_path.lower()
+            for i in self.installs.values()
+            for s in i.services
+            if s.boot and s.image_path
+        }
+        wanted: dict[str, set[int]] = {}
+        first: dict[str, FileCopy] = {}
+        for build in _ALL:
+            for install in self.used_by(build):
+                for file in install.files:
+                    wanted.setdefault(file.source.lower(), set()).add(build)
+                    first.setdefault(file.source.lower(), file)
+        for key in sorted(wanted):
+            file, builds = first[key], wanted[key]
+            if file.problem is not None:
+                self.say(file.source, Level.FAIL, file.problem)
+                continue
+            found = locate(self.path.parent, file.source)
+            if found is None:
+                self.say(file.source, Level.FAIL, "is missing", builds)
+                continue
+            self.files[file.source] = None
+            try:
+                content = _read(found)
+            except (OSError, FormatError) as e:
+                self.say(file.source, Level.FAIL, str(e), builds)
+                continue
+            held = self._vouched(file.source, content, catalog, builds)
+            if file.source.lower().endswith(".sys"):
+                at_boot = f"{file.directory}\\{file.name}".lower() in early
+                self._binary(file.source, content, at_boot, held, builds)
+
+    def _vouched(self, name: str, data: bytes, catalog: Catalog | None, builds: set[int] | None) -> bool:
+        """Whether the catalog holds the file's hash; says so."""
+        if catalog is None:
+            return False
+        if catalog.holds(file_digests(data)):
+            self.say(name, Level.PASS, "has the hash that the catalog holds", builds, signature=True)
+            return True
+        restored = _with_crlf(data)
+        if restored != data and catalog.holds(file_digests(restored)):
+            text = "its line endings were changed (by git, for instance): fetch the package again as it was delivered"
+        elif catalog.names(name.rpartition("\\")[2]):
+            text = "is not the file that was signed: its hash differs from the one in the catalog"
+        else:
+            text = "is not in the catalog"
+        self.say(name, Level.FAIL, text, builds, signature=True)
         return False
-    if catalog.holds(file_digests(data)):
-        checks.append(Check(name, Level.PASS, "has the hash that the catalog holds"))
-        return True
-    restored = _with_crlf(data)
-    if restored != data and catalog.holds(file_digests(restored)):
-        text = "its line endings were changed (by git, for instance): fetch the package again as it was delivered"
-    elif catalog.names(name.rpartition("\\")[2]):
-        text = "is not the file that was signed: its hash differs from the one in the catalog"
-    else:
-        text = "is not in the catalog"
-    checks.append(Check(name, Level.FAIL, text))
-    return False
+
+    def _binary(self, name: str, data: bytes, early: bool, held: bool, builds: set[int]) -> None:
+        def say(level: Level, text: str, which: set[int] | None = None, signature: bool = False) -> None:
+            self.say(name, level, text, builds if which is None else which & builds, signature)
+
+        try:
+            binary: Binary = read_binary(data)
+        except FormatError as e:
+            say(Level.FAIL, str(e))
+            return
+        before = len(self.checks)
+        if binary.machine != AMD64:
+            say(Level.FAIL, f"is for {binary.machine_name}, not for amd64")
+        if not binary.native:
+            say(Level.FAIL, "is no kernel driver (its subsystem is not native)")
+        if binary.checksum_ok is not True and early:
+            bad = "a wrong checksum" if binary.checksum_ok is False else "no checksum"
+            say(
+                Level.FAIL if binary.checksum_ok is False else Level.WARN,
+                f"has {bad}: Windows checks it at boot",
+            )
+        too_old = [t for t in TARGETS if binary.minimum_os > (t.major, t.minor) and self.models[t.build]]
+        if too_old:
+            needs = ".".join(map(str, binary.minimum_os))
+            names = ", ".join(t.name for t in too_old)
+            say(
+                Level.WARN,
+                f"needs Windows {needs}: not for {names}, although the INF offers it to them",
+                {t.build for t in too_old},
+            )
+        strange = [i for i in binary.imports if i.lower() not in BOOT_LIBRARIES]
+        if early and strange:
+            say(Level.WARN, f"is linked to {', '.join(strange)}, which Windows may not load at boot")
+        inside = self._inside(binary, data, early, held, say)
+        version = self.inf.version.driver.version
+        if binary.version is not None and version is not None and binary.version != version:
+            own = ".".join(map(str, binary.version))
+            say(Level.WARN, f"is version {own}, the INF says {'.'.join(map(str, version))}")
+        if len(self.checks) == before:
+            say(Level.PASS, f"is an amd64 kernel driver, {inside}")
+
+    def _inside(self, binary: Binary, data: bytes, early: bool, held: bool, say: _Say) -> str:
+        """Looks at the signature inside the file; returns how the file is signed, in words."""
+        signature = None
+        if binary.signed_inside:
+            try:
+                signature = read_signature(data, self.microsoft)
+                problem = "it cannot be found" if signature is None else signature.problem
+            except FormatError as e:
+                problem = e.problem
+            if problem is not None:
+                # a boot driver is checked by what is inside it first
+                say(
+                    Level.FAIL if early or not held else Level.WARN,
+                    f"has a signature inside that is not valid: {problem}",
+                    signature=True,
+                )
+                return ""
+        if signature is not None:
+            return f"signed inside by {signature.signer}"
+        if not held:
+            say(Level.FAIL, "is not signed: neither inside nor by the catalog", signature=True)
+        return "signed by the catalog alone"
+
+
+def _boot_driver(install: Install) -> bool:
+    driver = install.function_driver
+    return driver is not None and driver.boot and driver.type in (1, None)
+
+
+def _verdict(target: Target, checks: Iterable[Check]) -> Verdict:
+    concerned = [c for c in checks if target.build in c.builds]
+    level = max((c.level for c in concerned), key=_ORDER.index, default=Level.PASS)
+    bad = [c for c in concerned if c.level is level] if level is not Level.PASS else []
+    return Verdict(target, level, tuple(dict.fromkeys(c.sentence for c in bad)))
 
 
 def _with_crlf(data: bytes) -> bytes:
@@ -177,49 +505,3 @@ def _with_crlf(data: bytes) -> bytes:
     if data.startswith(b"\xff\xfe"):
         lf, crlf = lf.decode().encode("utf-16-le"), crlf.decode().encode("utf-16-le")
     return data.replace(crlf, lf).replace(lf, crlf)
-
-
-def _binary(name: str, data: bytes, inf: Inf, early: bool, held: bool, checks: list[Check]) -> None:
-    def say(level: Level, text: str) -> None:
-        checks.append(Check(name, level, text))
-
-    try:
-        binary: Binary = read_binary(data)
-    except FormatError as e:
-        say(Level.FAIL, str(e))
-        return
-    before = len(checks)
-    if binary.machine != AMD64:
-        say(Level.FAIL, f"is for {binary.machine_name}, not for amd64")
-    if not binary.native:
-        say(Level.FAIL, "is no kernel driver (its subsystem is not native)")
-    if binary.checksum_ok is not True and early:
-        bad = "a wrong checksum" if binary.checksum_ok is False else "no checksum"
-        say(
-            Level.FAIL if binary.checksum_ok is False else Level.WARN, f"has {bad}: Windows checks it at boot"
-        )
-    too_old = [t.name for t in _usable(inf) if binary.minimum_os > (t.major, t.minor)]
-    if too_old:
-        needs = ".".join(map(str, binary.minimum_os))
-        say(
-            Level.WARN,
-            f"needs Windows {needs}: not for {', '.join(too_old)}, although the INF offers it to them",
-        )
-    strange = [i for i in binary.imports if i.lower() not in BOOT_LIBRARIES]
-    if early and strange:
-        say(Level.WARN, f"is linked to {', '.join(strange)}, which Windows may not load at boot")
-    if not binary.signed_inside and not held:
-        say(Level.FAIL, "is not signed: neither inside nor by the catalog")
-    version = inf.version.driver.version
-    if binary.version is not None and version is not None and binary.version != version:
-        say(
-            Level.WARN,
-            f"is version {'.'.join(map(str, binary.version))}, the INF says {'.'.join(map(str, version))}",
-        )
-    if len(checks) == before:
-        inside = "signed inside" if binary.signed_inside else "signed by the catalog"
-        say(Level.PASS, f"is an amd64 kernel driver, {inside}")
-
-
-def _usable(inf: Inf) -> list[Target]:
-    return [t for t in _SERVER_BUILDS if next(inf.models(t), None) is not None]

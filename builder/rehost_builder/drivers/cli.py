@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from rehost_builder.drivers.check import Level, PackageReport, check_folder
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.ui.drivers_cmd import drivers, say
 from rehost_payload.ui.plain import dumps
@@ -15,66 +13,49 @@ from rehost_payload.ui.plain import dumps
 EXIT_FAILED_CHECKS = 3
 
 
-def as_text(reports: list[PackageReport], verbose: bool) -> Iterator[str]:
-    """A block for each package; what passed is only listed with ``verbose``."""
-    for report in reports:
-        verdict = "FAIL" if report.failed else "no fault found"
-        yield f"{report.path}: {verdict}"
-        yield f"  for      {_servers(report.usable)}"
-        yield f"  at boot  {', '.join(report.services) or 'no service'}"
-        for check in report.checks:
-            if verbose or check.level is not Level.PASS:
-                yield f"  {check.level.value.upper():<8} {check.file} {check.text}"
-        yield ""
-    failed = sum(r.failed for r in reports)
-    yield f"{len(reports)} {'package' if len(reports) == 1 else 'packages'}, {failed} failed"
-
-
-def _servers(names: tuple[str, ...]) -> str:
-    years = [n.removeprefix("Windows Server ").partition(" (")[0] for n in names]
-    return f"Windows Server {', '.join(years)}" if years else "no Windows Server"
-
-
 @drivers.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-v", "--verbose", is_flag=True, help="List what passed as well.")
+@click.argument("packages", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-v", "--verbose", is_flag=True, help="List what passed and every controller as well.")
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @click.pass_context
-def check(ctx: click.Context, folder: Path, verbose: bool, json_: bool) -> None:
-    """Verify the unpacked driver packages in FOLDER and below. Nothing is changed.
+def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: bool) -> None:
+    """Verify driver packages: for which Windows Server they are usable, and why not for others.
 
-    Every file that the INF wants has to be there and to have the hash that the catalog holds; drivers have to be
-    kernel drivers for x64. The signature of the catalog itself is not verified.
+    PACKAGES are folders, or archives as vendors deliver them (ZIP, EXE, CAB, MSI, 7z), which are unpacked into a
+    private folder. Nothing is changed. Every file that the INF wants has to be there and to have the hash that the
+    catalog holds; the catalog has to be signed, and by Microsoft; drivers have to be kernel drivers for x64.
 
     \b
     Examples:
       rehost drivers check drivers/packages
-      rehost drivers check -v drivers/packages/smartpqi
+      rehost drivers check -v SmartPQI.zip
+      rehost drivers check --json drivers/packages | jq '.[] | select(.failed) | .path'
 
     \b
     Exit codes:
-      0  no fault was found in any package
+      0  at least one package is usable, and none is unsound
       1  an error
-      3  a package failed, or there is none
+      2  the command line is wrong
+      3  a package is not usable, or none holds a boot driver
     """
+    from rehost_builder.drivers.check import Kind, check_folder
+    from rehost_builder.drivers.report import as_json, as_text
+    from rehost_builder.drivers.unpack import opened, with_archives
+    from rehost_payload.drivers.catalogue import load_catalogue
+
+    reports = []
     try:
-        reports = check_folder(folder)
+        for place in (p for given in packages for p in with_archives(given)):
+            with opened(place) as folder:
+                reports += [r.shown_as(place, folder) for r in check_folder(folder)]
     except OSError as e:
         raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
     except FormatError as e:
         raise click.ClickException(str(e)) from e
     if json_:
-        plain = [
-            {
-                "path": str(r.path),
-                "failed": r.failed,
-                "usable": r.usable,
-                "services": r.services,
-                "checks": r.checks,
-            }
-            for r in reports
-        ]
-        click.echo(dumps(plain))
+        click.echo(dumps(as_json(reports)))
     else:
-        say(as_text(reports, verbose))
-    ctx.exit(EXIT_FAILED_CHECKS if not reports or any(r.failed for r in reports) else 0)
+        say(as_text(reports, load_catalogue(), verbose))
+    kinds = {r.kind for r in reports}
+    some = Kind.USABLE in kinds or Kind.UNCLEAR in kinds
+    ctx.exit(EXIT_FAILED_CHECKS if Kind.UNUSABLE in kinds or not some else 0)

@@ -6,16 +6,28 @@ The Authenticode hash follows Microsoft's "Windows Authenticode Portable Executa
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import sys
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import pefile
 
+from rehost_builder.drivers.catalog import IndirectData
+from rehost_builder.drivers.signature import (
+    Signature,
+    as_sequence,
+    content_of,
+    signed_data,
+    verify,
+)
 from rehost_payload.formats.errors import FormatError
 
 WHAT = "driver binary"
 AMD64 = 0x8664
 NATIVE = 1
 _MACHINES = {0x14C: "x86", 0x8664: "amd64", 0x200: "ia64", 0xAA64: "arm64"}
+_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 _SECURITY = 4  # index of the attribute certificate table
 # what a boot-start storage driver may be linked to; others are not loaded this early
 BOOT_LIBRARIES = frozenset(
@@ -78,13 +90,60 @@ def read_binary(data: bytes) -> Binary:
                 (header.MajorOperatingSystemVersion, header.MinorOperatingSystemVersion),
                 (header.MajorSubsystemVersion, header.MinorSubsystemVersion),
             ),
-            checksum_ok=pe.verify_checksum() if header.CheckSum else None,
+            checksum_ok=_checksum(data, pe) == header.CheckSum if header.CheckSum else None,
             signed_inside=len(directories) > _SECURITY and directories[_SECURITY].Size > 0,
             version=version,
             imports=tuple(imports),
         )
     except (pefile.PEFormatError, AttributeError, IndexError, ValueError, TypeError, OverflowError) as e:
         raise FormatError(WHAT, str(e).strip("'\"") or type(e).__name__) from None
+
+
+def _checksum(data: bytes, pe: pefile.PE) -> int:
+    """What CheckSum of the header should be: the file's 16-bit words added with carry, its own four bytes left out, and
+    the file's length. Words of 32 bits give the same sum, in a fraction of the time.
+    """
+    place = pe.OPTIONAL_HEADER.get_file_offset() + 64
+    words = array("I", data[:place] + bytes(4) + data[place + 4 :] + bytes(-len(data) % 4))
+    if sys.byteorder == "big":
+        words.byteswap()
+    total = sum(words)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total + len(data)
+
+
+def read_signature(data: bytes, microsoft: Iterable[str] | None = None) -> Signature | None:
+    """The signature inside a program, verified against its bytes; None where there is none.
+
+    FormatError for one that cannot be read. ``microsoft``: as in `signature.verify`.
+    """
+    parts = _authenticode_parts(data)
+    if parts is None:
+        return None
+    pointer = len(parts[0]) + 4 + len(parts[1])
+    at, size = (int.from_bytes(data[i : i + 4], "little") for i in (pointer, pointer + 4))
+    if not size:
+        return None
+    # WIN_CERTIFICATE: length, revision, type (2 is PKCS #7)
+    length, kind = int.from_bytes(data[at : at + 4], "little"), data[at + 6 : at + 8]
+    if not 8 < length <= size or kind != b"\2\0":
+        raise FormatError(WHAT, "its signature is damaged")
+    try:
+        signed = signed_data(data[at + 8 : at + length], WHAT)
+        content = IndirectData.load(as_sequence(content_of(signed, _INDIRECT_DATA, WHAT)))
+        algorithm = str(content["digest"]["digest_algorithm"]["algorithm"].native)
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        for part in parts:
+            digest.update(part)
+        found = verify(signed, microsoft)
+        if found is not None and digest.digest() != content["digest"]["digest"].native:
+            found = replace(found, problem="the file was changed after it was signed")
+        return found
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as e:
+        if isinstance(e, FormatError):
+            raise
+        raise FormatError(WHAT, f"its signature cannot be read: {str(e).partition(chr(10))[0]}") from None
 
 
 def file_digests(data: bytes) -> set[bytes]:

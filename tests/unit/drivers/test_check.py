@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pefile
 import pytest
@@ -15,14 +17,18 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rehost_builder.drivers import signature
 from rehost_builder.drivers.catalog import parse_catalog
-from rehost_builder.drivers.check import Level, PackageReport, check_folder, check_package
+from rehost_builder.drivers.check import Kind, Level, PackageReport, check_folder, check_package
 from rehost_builder.drivers.cli import drivers
-from rehost_builder.drivers.pe import file_digests, read_binary
+from rehost_builder.drivers.pe import file_digests, read_binary, read_signature
+from rehost_builder.drivers.signature import WHQL, Trust
 from rehost_payload.formats.errors import FormatError
+from support import catalogs, signing
 from support.catalogs import make_catalog
-from support.infs import encoded, package
+from support.infs import SERVICE, encoded, package
 from support.pe_image import make_pe
+from support.signing import PUBLISHER, Authority, component_ca
 
 SERVER = {"OS": "Server_v100_X64_RS1,_v100_X64_RS3"}
 INF = encoded(package(), "cp1252")
@@ -59,21 +65,36 @@ def put(folder: Path, *, inf: bytes = INF, sys: bytes | None = None, catalog: by
     return folder / "exraid.inf"
 
 
+OURS = {component_ca().fingerprint}
+
+
+def judged(path: Path) -> PackageReport:
+    """With the tests' own authority in the place of Microsoft's."""
+    return check_package(path, OURS)
+
+
 def says(report: PackageReport, level: Level, text: str) -> bool:
     return any(c.level is level and text in c.text for c in report.checks)
 
 
 def test_a_sound_package(tmp_path: Path) -> None:
-    report = check_package(put(tmp_path))
-    assert not report.failed
-    assert {c.level for c in report.checks} == {Level.PASS, Level.UNKNOWN}
+    report = judged(put(tmp_path))
+    assert report.kind is Kind.USABLE
     assert report.services == ("exraid",)
     assert len(report.usable) == 7
-    assert says(
-        report, Level.UNKNOWN, "names Example Publisher as its signer; that signature is not verified"
-    )
+    assert {v.target.build: v.level for v in report.verdicts if v.level is not Level.WARN} == {
+        14393: Level.PASS,
+        17763: Level.PASS,
+        20348: Level.PASS,
+        26100: Level.PASS,
+    }
+    assert says(report, Level.PASS, f"has a valid signature of {PUBLISHER}")
+    assert says(report, Level.PASS, f"is signed by Microsoft (WHQL; {PUBLISHER} < Example Third Party")
     assert says(report, Level.PASS, "was tested for Server_v100_X64_RS1")
+    assert says(report, Level.WARN, "for later servers only")
     assert says(report, Level.PASS, "is an amd64 kernel driver, signed by the catalog")
+    assert report.files == ("exraid.inf", "exraid.cat", "exraid.sys")
+    assert report.ids == (r"PCI\VEN_9005&DEV_028F",)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
@@ -81,7 +102,7 @@ def test_line_endings_that_git_has_changed(encoding: str, tmp_path: Path) -> Non
     inf = encoded(package(), encoding)
     path = put(tmp_path, inf=inf)
     path.write_bytes(package().encode(encoding))
-    report = check_package(path)
+    report = judged(path)
     assert report.failed
     assert says(report, Level.FAIL, "its line endings were changed")
 
@@ -89,14 +110,14 @@ def test_line_endings_that_git_has_changed(encoding: str, tmp_path: Path) -> Non
 def test_a_changed_inf(tmp_path: Path) -> None:
     path = put(tmp_path)
     path.write_bytes(INF.replace(b"Example RAID", b"Tweaked RAID"))
-    assert says(check_package(path), Level.FAIL, "is not the file that was signed")
+    assert says(judged(path), Level.FAIL, "is not the file that was signed")
 
 
 def test_a_changed_driver(tmp_path: Path) -> None:
     path = put(tmp_path)
     sys = driver()
     (tmp_path / "exraid.sys").write_bytes(sys[:-1] + b"\1")
-    report = check_package(path)
+    report = judged(path)
     assert says(report, Level.FAIL, "is not the file that was signed")
     assert says(report, Level.FAIL, "is not signed: neither inside nor by the catalog")
 
@@ -115,12 +136,12 @@ def test_a_changed_driver(tmp_path: Path) -> None:
     ],
 )
 def test_binaries(sys: bytes, level: Level, text: str, tmp_path: Path) -> None:
-    assert says(check_package(put(tmp_path, sys=sys)), level, text)
+    assert says(judged(put(tmp_path, sys=sys)), level, text)
 
 
 def test_a_minimum_windows_is_said(tmp_path: Path) -> None:
     assert read_binary(driver(needs=(10, 0))).minimum_os == (10, 0)
-    report = check_package(put(tmp_path, sys=driver(needs=(10, 0))))
+    report = judged(put(tmp_path, sys=driver(needs=(10, 0))))
     assert says(report, Level.WARN, "needs Windows 10.0: not for Windows Server 2008 R2")
     assert not report.failed
 
@@ -128,29 +149,31 @@ def test_a_minimum_windows_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("catalog", "level", "text"),
     [
-        (make_catalog({}, SERVER, signer=""), Level.FAIL, "carries no signature"),
-        (make_catalog({}, {}), Level.WARN, "does not say for which Windows"),
+        (lambda: make_catalog({}, SERVER, signed=False), Level.FAIL, "carries no signature"),
+        (lambda: make_catalog({}, {}), Level.WARN, "does not say for which Windows"),
         (
-            make_catalog({}, {"OS": "_v100_X64_Vb"}),
+            lambda: make_catalog({}, {"OS": "_v100_X64_Vb"}),
             Level.WARN,
             "no server, and Server 2016 and later may refuse it",
         ),
-        (make_catalog({}, SERVER), Level.FAIL, "is not in the catalog"),
-        (b"", Level.FAIL, "catalog"),
-        (b"\n", Level.FAIL, "catalog"),
-        (b"version https://git-lfs.github.com/spec/v1\n", Level.FAIL, "catalog"),
-        (make_catalog({}, SERVER)[:-30], Level.FAIL, "catalog"),
+        (lambda: make_catalog({}, {"OS": "XPX86,7X86"}), Level.WARN, "nothing of it is Windows on x64"),
+        (lambda: make_catalog({}, {"OS": "Server_v100_X64_29H9"}), Level.WARN, "which servers these are"),
+        (lambda: make_catalog({}, SERVER), Level.FAIL, "is not in the catalog"),
+        (lambda: b"", Level.FAIL, "catalog"),
+        (lambda: b"\n", Level.FAIL, "catalog"),
+        (lambda: b"version https://git-lfs.github.com/spec/v1\n", Level.FAIL, "catalog"),
+        (lambda: make_catalog({}, SERVER)[:-30], Level.FAIL, "catalog"),
     ],
 )
-def test_catalogs(catalog: bytes, level: Level, text: str, tmp_path: Path) -> None:
-    assert says(check_package(put(tmp_path, catalog=catalog)), level, text)
+def test_catalogs(catalog: Callable[[], bytes], level: Level, text: str, tmp_path: Path) -> None:
+    assert says(judged(put(tmp_path, catalog=catalog())), level, text)
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
     path = put(tmp_path)
     (tmp_path / "exraid.cat").unlink()
     (tmp_path / "exraid.sys").unlink()
-    report = check_package(path)
+    report = judged(path)
     assert says(report, Level.FAIL, "is missing: the package is not signed")
     assert [c.text for c in report.checks if c.file == "exraid.sys"] == ["is missing"]
 
@@ -158,7 +181,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
 def test_hostile_paths_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"")
     text = package(install=r"CopyFiles = @exraid.sys, @..\secret")
-    report = check_package(put(tmp_path / "package", inf=encoded(text)))
+    report = judged(put(tmp_path / "package", inf=encoded(text)))
     assert says(report, Level.FAIL, "leads out of its folder")
 
 
@@ -167,9 +190,196 @@ def test_one_bad_package_among_many(tmp_path: Path) -> None:
     for i in range(1, 30):
         shutil.copytree(tmp_path / "00", tmp_path / f"{i:02}")
     (tmp_path / "15" / "exraid.sys").write_bytes(b"MZ")
-    reports = check_folder(tmp_path)
+    reports = check_folder(tmp_path, OURS)
     assert [r.path.parent.name for r in reports if r.failed] == ["15"]
     assert len(reports) == 30
+
+
+# --- who signed it -----------------------------------------------------------------------------------------
+
+
+def sealed(signer: Authority | None, **kwargs: Any) -> bytes:
+    return make_catalog(
+        {"exraid.inf": digest(INF), "exraid.sys": digest(driver())}, SERVER, signer=signer, **kwargs
+    )
+
+
+def levels(report: PackageReport) -> dict[int, Level]:
+    return {v.target.build: v.level for v in report.verdicts}
+
+
+OLD, MODERN = (7601, 9200, 9600), (14393, 17763, 20348, 26100)
+
+
+@pytest.mark.parametrize(
+    ("signer", "old", "modern", "text"),
+    [
+        (signing.test_signer, Level.FAIL, Level.FAIL, "is test-signed (WDKTestCert tester)"),
+        (signing.vendor, Level.FAIL, Level.FAIL, "is not signed by Microsoft"),
+        (signing.attested, Level.WARN, Level.FAIL, "is signed by attestation"),
+        (
+            lambda: signing.vendor(2014, "Microsoft Code Verification Root"),
+            Level.UNKNOWN,
+            Level.WARN,
+            "loaded with Secure Boot off only",
+        ),
+        (
+            lambda: signing.vendor(2018, "Microsoft Code Verification Root"),
+            Level.UNKNOWN,
+            Level.FAIL,
+            "is signed by the vendor, not by Microsoft",
+        ),
+        (
+            lambda: signing.vendor(root_name="Microsoft Root Certificate Authority 2030"),
+            Level.UNKNOWN,
+            Level.UNKNOWN,
+            "by a certificate not known here",
+        ),
+    ],
+    ids=["test", "vendor", "attested", "cross-signed", "cross-signed too late", "new Microsoft CA"],
+)
+def test_signers(
+    signer: Callable[[], Authority], old: Level, modern: Level, text: str, tmp_path: Path
+) -> None:
+    report = judged(put(tmp_path, catalog=sealed(signer())))
+    assert levels(report) == dict.fromkeys(OLD, old) | dict.fromkeys(MODERN, modern)
+    assert any(text in c.text for c in report.checks)
+
+
+def test_a_name_alone_makes_nobody_microsoft(tmp_path: Path) -> None:
+    """The same names all the way up, other keys."""
+    forged_ca = signing.certify(
+        "Example Third Party Component CA", signing.root(), ca=True, key=7, issued=2021
+    )
+    forged = signing.certify(PUBLISHER, forged_ca, usages=(WHQL,), key=8)
+    report = judged(put(tmp_path, catalog=sealed(forged)))
+    assert report.signature is not None
+    assert report.signature.trust is not Trust.MICROSOFT
+    assert levels(report)[14393] is Level.FAIL
+
+
+def test_a_publisher_that_issues_certificates_is_not_believed(tmp_path: Path) -> None:
+    below = signing.certify("Example Vendor, Inc.", signing.whql(), usages=(WHQL,), key=9)
+    report = judged(put(tmp_path, catalog=sealed(below)))
+    assert report.kind is Kind.UNUSABLE
+    assert says(report, Level.FAIL, "may not issue others")
+
+
+def test_signatures_that_are_not_valid(tmp_path: Path) -> None:
+    """Every byte that matters: the list itself, the hash of it, the signature, the certificate."""
+    whole = sealed(None)
+    member = digest(INF)
+    at = whole.index(member)
+    changed = whole[:at] + bytes(32) + whole[at + 32 :]
+    assert says(judged(put(tmp_path / "a", catalog=changed)), Level.FAIL, "changed after it was signed")
+    broken = whole[:-1] + bytes([whole[-1] ^ 1])
+    report = judged(put(tmp_path / "b", catalog=broken))
+    assert says(report, Level.FAIL, "the signature is not that of the certificate it names")
+    assert report.only_signature
+    name = whole.index(PUBLISHER.encode())
+    renamed = whole[:name] + b"Y" + whole[name + 1 :]
+    report = judged(put(tmp_path / "c", catalog=renamed))
+    assert says(report, Level.FAIL, "is not signed by its issuer")
+    assert report.kind is Kind.UNUSABLE
+
+
+def test_signatures_of_other_shapes(tmp_path: Path) -> None:
+    """SHA-1 and no signed attributes, as old catalogs have it."""
+    members = {"exraid.inf": digest(INF), "exraid.sys": digest(driver())}
+    plain = catalogs.trust_list(members, SERVER)
+    for i, options in enumerate(({"digest": "sha1"}, {"attributes": False})):
+        signed = signing.signed_data(catalogs.CTL, plain, signing.whql(), **options)  # type: ignore[arg-type]
+        report = judged(put(tmp_path / str(i), catalog=signed))
+        assert report.signature is not None
+        assert report.signature.problem is None
+        assert levels(report)[14393] is Level.PASS
+    assert says(report, Level.WARN, "is signed with SHA-256, which needs update KB3033929")
+
+
+def test_osslsigncode_agrees_about_our_catalogs(tmp_path: Path) -> None:
+    if not shutil.which("osslsigncode"):
+        pytest.skip("osslsigncode is not installed (tools/setup.sh test)")
+    good = sealed(None)
+    at = good.index(digest(INF))
+    (tmp_path / "root.pem").write_bytes(signing.root().pem)
+    for name, data in (("good", good), ("bad", good[:at] + bytes(32) + good[at + 32 :])):
+        (tmp_path / f"{name}.cat").write_bytes(data)
+        argv = ["osslsigncode", "verify", "-CAfile", "root.pem", "-in", f"{name}.cat"]
+        theirs = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        ours = parse_catalog(data, OURS).signature
+        assert ours is not None
+        assert (theirs.returncode == 0) is (ours.problem is None) is (name == "good"), theirs.stdout
+
+
+def test_signatures_inside_drivers(tmp_path: Path) -> None:
+    signed = signing.with_signature(driver(), signing.whql())
+    found = read_signature(signed, OURS)
+    assert found is not None
+    assert (found.problem, found.trust) == (None, Trust.MICROSOFT)
+    assert read_signature(driver()) is None
+    pe = pefile.PE(data=signed, fast_load=True)
+    pe.OPTIONAL_HEADER.CheckSum = pe.generate_checksum()
+    signed = bytes(pe.write())
+    report = judged(put(tmp_path / "good", sys=signed))
+    assert says(report, Level.PASS, f"signed inside by {PUBLISHER}")
+    other = signing.with_signature(driver(checksum=0), signing.whql(), of=driver("x86"))
+    report = judged(put(tmp_path / "other", sys=other))
+    assert says(report, Level.FAIL, "a signature inside that is not valid: the file was changed")
+    assert report.only_signature
+
+
+# --- other traps -------------------------------------------------------------------------------------------
+
+
+def test_an_inf_for_newer_builds_only(tmp_path: Path) -> None:
+    """Intel's packages look like this, and are handed out for Server 2016 nevertheless."""
+    inf = encoded(package(decoration="NTamd64.10.0...15063"), "cp1252")
+    report = judged(put(tmp_path, inf=inf))
+    assert [t.build for t in report.usable] == [17763, 20348, 26100]
+    refused = {v.target.build: v.reasons for v in report.verdicts if v.level is Level.FAIL}
+    assert "for build 15063 and later, not for 14393" in refused[14393][0]
+    assert "does not understand" in refused[9600][0]
+
+
+@pytest.mark.parametrize(
+    ("inf", "why"),
+    [
+        (package(extra_version="ExtensionId = {11111111-2222-3333-4444-555555555555}"), "an Extension INF"),
+        (package(service="[Card_Inst.Services]\nAddService = ,2\n"), "null driver"),
+        (package(decoration="NTx86"), "for no Windows Server on x64: [Models.NTx86] for x86"),
+        (package(service=SERVICE.replace("%SERVICE_BOOT_START%", "3")), "exraid does not start at boot"),
+    ],
+    ids=["extension", "null driver", "x86", "demand start"],
+)
+def test_what_is_no_boot_driver_is_said_and_no_fault(inf: str, why: str, tmp_path: Path) -> None:
+    data = encoded(inf, "cp1252")
+    report = judged(put(tmp_path, inf=data))
+    assert report.kind is Kind.OTHER
+    assert why in report.other
+    assert report.usable == ()
+    assert run(tmp_path).exit_code == 3
+
+
+def test_several_services_of_a_section(tmp_path: Path) -> None:
+    more = SERVICE.replace(
+        "[Card_Service]", "AddService = exfilter,, Filter_Service\n[Card_Service]", 1
+    ) + SERVICE.split("[Card_Service]")[1].split("[Card_Parameters]")[0].replace(
+        "exraid.sys", "exfilter.sys"
+    ).join(("[Filter_Service]", ""))
+    report = judged(put(tmp_path, inf=encoded(package(service=more), "cp1252")))
+    assert report.services == ("exraid", "exfilter")
+
+
+def test_two_packages_for_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signature, "MICROSOFT", frozenset(OURS))
+    for name, version in (("a-old", "01/01/2015,9.0.0.0"), ("b-new", "01/01/2019,1.0.0.0")):
+        put(tmp_path / name, inf=encoded(package(version=version), "cp1252"))
+    lines = run(tmp_path).output.splitlines()
+    at = lines.index(r"PCI\VEN_9005&DEV_028F are in several packages; Windows takes them in this order:")
+    assert [line.split()[0] for line in lines[at + 1 : at + 3]] == [
+        f"{tmp_path}/b-new/exraid.inf",
+        f"{tmp_path}/a-old/exraid.inf",
+    ]
 
 
 # --- hashes ------------------------------------------------------------------------------------------------
@@ -206,11 +416,15 @@ def test_osslsigncode_computes_the_same_hash(tmp_path: Path) -> None:
         theirs = bytes.fromhex(match.group(1))
         assert theirs in file_digests(data)
         assert theirs in file_digests(signed.read_bytes())
+        inside = read_signature(signed.read_bytes())
+        assert inside is not None
+        assert (inside.problem, inside.trust, inside.signer) == (None, Trust.TEST, "Test")
         assert read_binary(signed.read_bytes()).signed_inside
         assert not read_binary(data).signed_inside
 
 
 DRIVER, CATALOG = driver(), make_catalog({"a.sys": b"\1" * 32}, SERVER)
+SIGNED = signing.with_signature(DRIVER, signing.whql())
 
 
 @settings(max_examples=40, deadline=None)
@@ -223,6 +437,30 @@ def test_damaged_binaries_are_read_or_refused(data: st.DataObject) -> None:
     file_digests(cut)
     try:
         read_binary(cut)
+    except FormatError as e:
+        assert e.what == "driver binary"  # noqa: PT017
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.binary(min_size=8, max_size=300), st.integers(0, 0xFFFFFFFF))
+def test_checksums_are_those_of_pefile(fill: bytes, old: int) -> None:
+    pe = pefile.PE(data=make_pe(fill=fill), fast_load=True)
+    for value in (pe.generate_checksum(), old):
+        pe.OPTIONAL_HEADER.CheckSum = value
+        data = bytes(pe.write())
+        theirs = pefile.PE(data=data, fast_load=True).verify_checksum() if value else None
+        assert read_binary(data).checksum_ok is theirs
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damaged_signatures_are_read_or_refused(data: st.DataObject) -> None:
+    image = bytearray(SIGNED)
+    start = len(driver())
+    for _ in range(data.draw(st.integers(1, 4))):
+        image[data.draw(st.integers(start, len(image) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read_signature(bytes(image))
     except FormatError as e:
         assert e.what == "driver binary"  # noqa: PT017
 
@@ -246,21 +484,35 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(drivers, ["check", *map(str, args)])
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signature, "MICROSOFT", frozenset(OURS))
     put(tmp_path / "good")
     good = run(tmp_path)
     assert good.exit_code == 0
-    assert f"{tmp_path}/good/exraid.inf: no fault found" in good.output
-    assert "Windows Server 2008 R2, 2012, 2012 R2, 2016, 2019, 2022, 2025" in good.output
+    assert f"{tmp_path}/good/exraid.inf: usable" in good.output
+    assert "controllers  9005:028F  Adaptec" in good.output
+    assert "Server 2016, 2019, 2022, 2025: yes\n" in good.output
+    assert "Server 2008 R2: yes, but\n" in good.output
+    assert "Server 2012, 2012 R2: yes, but\n" in good.output
     assert "PASS" not in good.output
-    assert "PASS     exraid.sys has the hash that the catalog holds" in run("-v", tmp_path).output
+    assert "PASS         exraid.sys has the hash that the catalog holds" in run("-v", tmp_path).output
     put(tmp_path / "bad", sys=driver("x86"))
     bad = run(tmp_path)
     assert bad.exit_code == 3
-    assert "FAIL     exraid.sys is for x86, not for amd64" in bad.output
-    assert "2 packages, 1 failed" in bad.output
+    assert f"{tmp_path}/bad/exraid.inf: unusable" in bad.output
+    assert "exraid.sys is for x86, not for amd64" in bad.output
+    assert "2 packages: 1 usable, 1 not" in bad.output
     document = json.loads(run("--json", tmp_path).output)
     assert [p["failed"] for p in document] == [True, False]
+    assert document[1]["signature"]["trust"] == "Microsoft"
+    assert [w["level"] for w in document[1]["windows"]][3:] == ["pass"] * 4
+
+
+def test_a_signer_that_is_not_known_is_no_pass(tmp_path: Path) -> None:
+    put(tmp_path)
+    result = run(tmp_path)
+    assert result.exit_code == 3
+    assert "is not signed by Microsoft" in result.output
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:

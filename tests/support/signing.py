@@ -1,0 +1,186 @@
+"""Certificates and PKCS #7 signatures made by the tests: a certification authority of the tests' own, and its signers."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+
+from asn1crypto import algos, cms, core, parser
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from rehost_builder.drivers.catalog import IndirectData
+from rehost_builder.drivers.pe import file_digests
+from rehost_builder.drivers.signature import ATTESTED, WHQL
+
+PUBLISHER = "Example Hardware Compatibility Publisher"
+_CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
+_HASHES = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A key and its certificate, and the certificates above it that a signed file carries."""
+
+    certificate: x509.Certificate
+    key: rsa.RSAPrivateKey
+    above: tuple[x509.Certificate, ...] = ()
+    carried: bool = True  # files signed below it carry its certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """As `rehost_builder.drivers.signature.MICROSOFT` lists them."""
+        return hashlib.sha256(self.certificate.tbs_certificate_bytes).hexdigest()
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+@cache
+def _key(number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def certify(
+    name: str,
+    issuer: Authority | None = None,
+    *,
+    ca: bool = False,
+    usages: tuple[str, ...] = (),
+    issued: int = 2020,
+    in_file: bool = True,
+    key: int = 0,
+) -> Authority:
+    """A certificate of ``issuer``, of itself where there is none. ``in_file``: it goes into what is signed below it."""
+    own = _key(key)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(own.public_key())
+        .serial_number(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) + 1)
+        .not_valid_before(datetime(issued, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if usages:
+        oids = [x509.ObjectIdentifier(u) for u in usages]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
+    certificate = builder.sign(issuer.key if issuer else own, hashes.SHA256())
+    above: tuple[x509.Certificate, ...] = ()
+    if issuer is not None:
+        above = (issuer.certificate, *issuer.above) if issuer.carried else issuer.above
+    return Authority(certificate, own, above, in_file)
+
+
+def root() -> Authority:
+    """Not in any file, like Microsoft's."""
+    return certify("Example Root Certificate Authority", ca=True, in_file=False, key=1)
+
+
+def component_ca() -> Authority:
+    """What stands for Microsoft's issuer of hardware publishers; tests hand its fingerprint to what they test."""
+    return certify("Example Third Party Component CA", root(), ca=True, key=2)
+
+
+def whql() -> Authority:
+    """The signer of sound packages."""
+    return certify(PUBLISHER, component_ca(), usages=(WHQL, _CODE_SIGNING), key=3)
+
+
+def attested() -> Authority:
+    return certify(PUBLISHER, component_ca(), usages=(ATTESTED, _CODE_SIGNING), key=3, issued=2021)
+
+
+def test_signer() -> Authority:
+    """As the driver kit makes one for its user."""
+    return certify("WDKTestCert tester", usages=(_CODE_SIGNING,), key=4)
+
+
+test_signer.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
+
+
+def vendor(issued: int = 2020, root_name: str = "Example Public CA") -> Authority:
+    """A vendor with a certificate of a public authority; with Microsoft's cross root it is cross-signed."""
+    top = certify(root_name, ca=True, in_file=False, key=5)
+    return certify("Example Vendor, Inc.", top, usages=(_CODE_SIGNING,), issued=issued, key=6)
+
+
+def signed_data(
+    kind: str, content: bytes, signer: Authority | None, *, digest: str = "sha256", attributes: bool = True
+) -> bytes:
+    """PKCS #7 SignedData around ``content`` (DER of a SEQUENCE) of the type ``kind``; no signer, no signature."""
+    body = core.Sequence.load(content).contents
+    inner = core.ObjectIdentifier(kind).dump() + parser.emit(2, 1, 0, content)
+    algorithm = cms.DigestAlgorithm({"algorithm": digest})
+    parts = core.Integer(1).dump()
+    parts += parser.emit(0, 1, 17, algorithm.dump() if signer else b"")
+    parts += parser.emit(0, 1, 16, inner)
+    infos = b""
+    if signer is not None:
+        certificates = [c.public_bytes(Encoding.DER) for c in (signer.certificate, *signer.above)]
+        parts += parser.emit(2, 1, 0, b"".join(certificates))
+        infos = _signer_info(kind, body, signer, digest, attributes).dump()
+    signed = parser.emit(0, 1, 16, parts + parser.emit(0, 1, 17, infos))
+    outer = core.ObjectIdentifier("1.2.840.113549.1.7.2").dump() + parser.emit(2, 1, 0, signed)
+    return bytes(parser.emit(0, 1, 16, outer))
+
+
+def _signer_info(kind: str, body: bytes, signer: Authority, digest: str, attributes: bool) -> cms.SignerInfo:
+    own = asn1_x509.Certificate.load(signer.certificate.public_bytes(Encoding.DER))
+    to_sign, extra = body, {}
+    if attributes:
+        signed = cms.CMSAttributes(
+            [
+                {"type": "content_type", "values": [kind]},
+                {"type": "message_digest", "values": [hashlib.new(digest, body).digest()]},
+            ]
+        )
+        to_sign, extra = signed.dump(), {"signed_attrs": signed}
+    return cms.SignerInfo(
+        {
+            "version": "v1",
+            "sid": cms.SignerIdentifier(
+                "issuer_and_serial_number", {"issuer": own.issuer, "serial_number": own.serial_number}
+            ),
+            "digest_algorithm": {"algorithm": digest},
+            "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
+            "signature": signer.key.sign(to_sign, padding.PKCS1v15(), _HASHES[digest]),
+            **extra,
+        }
+    )
+
+
+def with_signature(data: bytes, signer: Authority, *, of: bytes | None = None) -> bytes:
+    """A program with an Authenticode signature at its end; ``of``: the signature is that of another program."""
+    data += bytes(-len(data) % 8)
+    start = int.from_bytes(data[0x3C:0x40], "little") + 24
+    wide = int.from_bytes(data[start : start + 2], "little") == 0x20B
+    entry = start + (112 if wide else 96) + 32
+    flat = hashlib.sha256(of or data).digest()
+    others = {d for d in file_digests(of or data) if len(d) == 32} - {flat}
+    content = IndirectData(
+        {
+            # SpcPeImageData without anything in it
+            "data": core.Any(core.Sequence.load(bytes.fromhex("300c060a2b06010401823702010f"))),
+            "digest": algos.DigestInfo({"digest_algorithm": {"algorithm": "sha256"}, "digest": others.pop()}),
+        }
+    )
+    signature = signed_data("1.3.6.1.4.1.311.2.1.4", content.dump(), signer)
+    table = struct.pack("<IHH", 8 + len(signature), 0x200, 2) + signature
+    table += bytes(-len(table) % 8)
+    place = struct.pack("<II", len(data), len(table))
+    return data[:entry] + place + data[entry + 8 :] + table
