@@ -15,7 +15,7 @@ from typing import Any
 
 import hivex  # type: ignore[import-untyped]
 
-REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
+REG_SZ, REG_EXPAND_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 2, 3, 4, 7
 Value = tuple[int, bytes]
 _PAGE = 4096
 _NONE = 0xFFFFFFFF
@@ -25,6 +25,10 @@ _MASK = 0xFFFFFFFF
 
 def sz(text: str) -> Value:
     return REG_SZ, text.encode("utf-16-le") + b"\0\0"
+
+
+def expand_sz(text: str) -> Value:
+    return REG_EXPAND_SZ, sz(text)[1]
 
 
 def multi_sz(*texts: str) -> Value:

@@ -27,10 +27,14 @@ Fail = Callable[[str, str], None]
 
 
 class ImageDisk:
-    def __init__(self, path: Path, read_only: bool) -> None:
+    def __init__(self, path: Path, read_only: bool, controller: str | None = None) -> None:
         self._file = path.open("rb")
         self._size = path.stat().st_size
-        info = DiskInfo(str(path), self._size, 512, "Image", path.name, "image", read_only=read_only)
+        info = DiskInfo(
+            *(str(path), self._size, 512, "Image", path.name, "image"),
+            controller=controller,
+            read_only=read_only,
+        )
         self.info = DiskInfo(**{**info.__dict__, "sector_size": detect_sector_size(self)})
 
     @property
@@ -117,15 +121,22 @@ class ImageMachine:
     read_only: frozenset[Path] = frozenset()
     fail: Fail = _nothing
     name: str = "linux"
+    controllers_: tuple[Controller, ...] = ()
+    """The disks are connected to the first of them."""
+    drivers: tuple[Path, ...] = ()
 
     def firmware(self) -> Firmware:
         return self.firmware_
 
     def controllers(self) -> Sequence[Controller]:
-        return ()
+        return self.controllers_
 
     def disks(self) -> Sequence[DiskHandle]:
-        return [ImageDisk(p, p in self.read_only) for p in self.images]
+        address = self.controllers_[0].address if self.controllers_ else None
+        return [ImageDisk(p, p in self.read_only, address) for p in self.images]
+
+    def driver_folders(self) -> Sequence[Path]:
+        return self.drivers
 
     def problems(self) -> Sequence[str]:
         return ()

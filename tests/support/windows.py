@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from support import disks, hives, sparse, stores
+from support import disks, driver_records, hives, sparse, stores
 from support.disks import DiskLayout, PartitionLayout, PartitionSpec
+from support.driver_image import make_driver
 from support.hives import dword, sz
 from support.pe_image import make_pe
 
@@ -23,6 +24,7 @@ LOCALES = ("de-DE", "en-US")
 STORE = "EFI/Microsoft/Boot/BCD"
 FALLBACK_STORE = "EFI/Microsoft/Recovery/BCD"
 BIOS_STORE = "Boot/BCD"
+KERNEL_EXPORTS = ("IoCreateDevice", "KeInitializeEvent", "ExAllocatePoolWithTag")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def noise(seed: str, size: int) -> bytes:
 
 
 @cache
-def system_hive(computer: str = "ALTERSERVER") -> bytes:
+def system_hive(
+    computer: str = "ALTERSERVER", drivers: tuple[driver_records.Driver, ...] = driver_records.IN_BOX
+) -> bytes:
+    """Of a server whose Windows has these boot drivers, and the services between controller and volume."""
     control = "ControlSet001\\Control"
     services = "ControlSet001\\Services"
     keys: dict[str, dict[str, hives.Value]] = {
@@ -76,12 +81,11 @@ def system_hive(computer: str = "ALTERSERVER") -> bytes:
         f"{control}\\ComputerName\\ComputerName": {"ComputerName": sz(computer)},
         f"{control}\\Nls\\Language": {"Default": sz("0407"), "InstallLanguage": sz("0407")},
         f"{control}\\ProductOptions": {"ProductType": sz("ServerNT")},
-        f"{services}\\storahci": {
-            "Start": dword(0),
-            "Type": dword(1),
-            "ImagePath": sz("System32\\drivers\\storahci.sys"),
-        },
+        f"{control}\\CrashControl": {"AutoReboot": dword(1), "CrashDumpEnabled": dword(7)},
         f"{services}\\vmms": {"Start": dword(2), "Type": dword(16), "ImagePath": sz("vmms.exe")},
+        **driver_records.database(drivers),
+        **driver_records.services(drivers),
+        **driver_records.class_filters(),
     }
     return hives.make_hive(keys, name="SYSTEM")
 
@@ -143,7 +147,16 @@ def bios_tree(boot: BootFiles) -> dict[str, bytes]:
     return files | _locale_files("Boot", ("bootmgr.exe.mui", "memtest.exe.mui"))
 
 
-def windows_tree(boot: BootFiles, release: Release = SERVER_2016) -> dict[str, bytes]:
+@cache
+def driver_file(name: str) -> bytes:
+    return make_driver({"ntoskrnl.exe": KERNEL_EXPORTS[:2]}, fill=name.encode())
+
+
+def windows_tree(
+    boot: BootFiles,
+    release: Release = SERVER_2016,
+    drivers: tuple[driver_records.Driver, ...] = driver_records.IN_BOX,
+) -> dict[str, bytes]:
     """The Windows volume."""
     system = "Windows/System32"
     files = {
@@ -151,10 +164,10 @@ def windows_tree(boot: BootFiles, release: Release = SERVER_2016) -> dict[str, b
         f"{system}/winload.exe": boot.winload_exe,
         f"{system}/winresume.efi": make_pe(fill=b"winresume.efi"),
         f"{system}/winresume.exe": make_pe(fill=b"winresume.exe"),
-        f"{system}/ntoskrnl.exe": make_pe(fill=b"ntoskrnl"),
-        f"{system}/config/SYSTEM": system_hive(),
+        f"{system}/ntoskrnl.exe": make_driver(exports=KERNEL_EXPORTS, fill=b"ntoskrnl"),
+        f"{system}/config/SYSTEM": system_hive(drivers=drivers),
         f"{system}/config/SOFTWARE": software_hive(release),
-        f"{system}/drivers/storahci.sys": make_pe(fill=b"storahci"),
+        **{f"{system}/drivers/{name}": driver_file(name) for name in driver_records.files(drivers)},
         "Windows/explorer.exe": make_pe(fill=b"explorer"),
         "Windows/Boot/PCAT/bootmgr": boot.bootmgr,
         "Windows/Boot/PCAT/bootnxt": b"\0",

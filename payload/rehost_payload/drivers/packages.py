@@ -99,16 +99,21 @@ def judge(infs: Iterable[Path], device: PciDevice, target: Target) -> tuple[list
 def judge_one(path: Path, device: PciDevice, target: Target) -> Candidate | Refusal:
     """One package. What cannot be read is a refusal as well."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SIZE + 1)
-        return _judge(path, parse_inf(data), device, target)
+        return judge_inf(path, parse_inf(inf_bytes(path)), device, target)
     except OSError as e:
         return Refusal(path, f"cannot be read: {e.strerror or e}", False)
     except FormatError as e:
         return Refusal(path, str(e), False)
 
 
-def _judge(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candidate | Refusal:
+def inf_bytes(path: Path) -> bytes:
+    """The file, or one byte more than an INF may have, which `parse_inf` refuses. OSError."""
+    with path.open("rb") as file:
+        return file.read(MAX_SIZE + 1)
+
+
+def judge_inf(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candidate | Refusal:
+    """The package of ``inf``, which was read from ``path``: its files are looked for beside it. May raise FormatError."""
     matches = list(_matches(inf.models(target), device))
     if not matches:
         return _no_model(path, inf, device, target)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehost_payload.survey.model import Survey
+    from rehost_payload.survey.model import Controller, Survey
     from rehost_payload.system.protocol import Progress, System
 
 __all__ = ["survey_images", "survey_machine"]
@@ -23,11 +23,13 @@ def survey_machine(system: System, progress: Progress | None = None) -> Survey:
     return run(system, progress)
 
 
-def survey_images(images: Sequence[Path], progress: Progress | None = None) -> Survey:
-    """Describes disk images (raw, qcow2, VHDX, VHD, VMDK) on a workstation.
+def survey_images(
+    images: Sequence[Path], progress: Progress | None = None, controllers: Sequence[Controller] = ()
+) -> Survey:
+    """Describes disk images (raw, qcow2, VHDX, VHD, VMDK) on a workstation, as if behind ``controllers``.
 
     Raises SystemError_ where none of them can be opened.
     """
     from rehost_payload.survey.run import survey_images as run
 
-    return run(images, progress)
+    return run(images, progress, controllers)

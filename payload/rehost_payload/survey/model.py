@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rehost_payload.survey.drivers_model import WindowsDrivers
+
 
 class FirmwareMode(StrEnum):
     UEFI = "uefi"
@@ -264,6 +266,7 @@ class WindowsInstallation:
     winload_efi: BootFile | None = None
     winload_exe: BootFile | None = None
     hyperv_host: bool | None = None  # service vmms present
+    drivers: WindowsDrivers | None = None  # None: the SYSTEM hive could not be read
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rehost_payload import __version__
 from rehost_payload.survey.cache import CachedSource
-from rehost_payload.survey.model import BootStore, Disk, Problem, Survey, WindowsInstallation
+from rehost_payload.survey.driver_packages import survey_packages
+from rehost_payload.survey.model import BootStore, Controller, Disk, Problem, Survey, WindowsInstallation
 from rehost_payload.survey.paths import survey_paths
 from rehost_payload.survey.stores import survey_stores
 from rehost_payload.survey.volumes import OpenVolume, survey_disk, survey_volumes
@@ -42,11 +43,13 @@ def survey_machine(system: System, progress: Progress | None = None) -> Survey:
         stores: list[BootStore] = []
         for index, volume in enumerate(opened):
             step(volume.volume.id, index, len(opened))
-            found = survey_windows(volume, problems)
+            found = survey_windows(volume, problems, controllers)
             if found:
                 windows += found
                 opened[index] = replace(volume, volume=replace(volume.volume, windows_root=found[0].root))
             stores += survey_stores(volume)
+        step("drivers", 0, 0)
+        windows = survey_packages(windows, controllers, system.driver_folders(), opened, problems)
         step("paths", 0, 0)
         paths = survey_paths(stores, opened, problems)
     return Survey(
@@ -64,14 +67,16 @@ def survey_machine(system: System, progress: Progress | None = None) -> Survey:
     )
 
 
-def survey_images(images: Sequence[Path], progress: Progress | None = None) -> Survey:
-    """Describes disk images (raw, qcow2, VHDX, VHD, VMDK) on a workstation.
+def survey_images(
+    images: Sequence[Path], progress: Progress | None = None, controllers: Sequence[Controller] = ()
+) -> Survey:
+    """Describes disk images (raw, qcow2, VHDX, VHD, VMDK) on a workstation, as if behind ``controllers``.
 
     Raises SystemError_ where none of them can be opened.
     """
     from rehost_payload.system.images import ImageSystem
 
-    with ImageSystem(images) as system:
+    with ImageSystem(images, controllers) as system:
         return survey_machine(system, progress)
 
 

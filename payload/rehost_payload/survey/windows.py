@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader, UnreadableFile
 from rehost_payload.formats.hive import Hive, Key, is_hive, needs_replay, replay
 from rehost_payload.survey.bootfiles import boot_file
+from rehost_payload.survey.drivers import SystemHive, install_restrictions, survey_drivers
 from rehost_payload.survey.languages import tag_of
-from rehost_payload.survey.model import HiveState, Problem, SourceFile, WindowsInstallation
+from rehost_payload.survey.model import Controller, HiveState, Problem, SourceFile, WindowsInstallation
+from rehost_payload.survey.values import number, string, sub
 from rehost_payload.survey.volumes import OpenVolume
 
 _CONFIG = "\\System32\\config\\"
@@ -23,9 +26,14 @@ _SOURCE_FILES = 5000
 _ARCHITECTURES = {"amd64": "x64", "x86": "x86", "arm64": "arm64"}
 
 
-def survey_windows(opened: OpenVolume, problems: list[Problem]) -> list[WindowsInstallation]:
+_LOGS = (".LOG", ".LOG1", ".LOG2")
+
+
+def survey_windows(
+    opened: OpenVolume, problems: list[Problem], controllers: Sequence[Controller] = ()
+) -> list[WindowsInstallation]:
     """The installations on one volume. Only NTFS is looked at: Windows starts from nothing else (and ReFS,
-    which cannot be read)."""
+    which cannot be read). What each has for these ``controllers`` is part of it."""
     reader = opened.reader
     if reader is None or reader.kind != "ntfs":
         return []
@@ -39,7 +47,7 @@ def survey_windows(opened: OpenVolume, problems: list[Problem]) -> list[WindowsI
         problems.append(Problem("damaged", opened.volume.id, str(error)))
         return []
     for root in roots:
-        found.append(_installation(reader, opened.volume.id, root, problems))
+        found.append(_installation(reader, opened.volume.id, root, problems, controllers))
     return found
 
 
@@ -52,7 +60,11 @@ def _is_root(reader: FileSystemReader, root: str) -> bool:
 
 
 def _installation(
-    reader: FileSystemReader, volume: str, root: str, problems: list[Problem]
+    reader: FileSystemReader,
+    volume: str,
+    root: str,
+    problems: list[Problem],
+    controllers: Sequence[Controller],
 ) -> WindowsInstallation:
     place = f"{volume}:{root}"
     loaders = {}
@@ -71,6 +83,8 @@ def _installation(
     )
     system = open_system(reader, root, place, problems)
     installation = _with_system(replace(installation, system_hive=system.state), system.hive, place, problems)
+    installation = _with_drivers(installation, system, reader, place, controllers, problems)
+    del system  # two large hives at once are too much for a small machine
     software = open_software(reader, root, place, problems)
     installation = replace(installation, software_hive=software.state)
     installation = _with_software(installation, software.hive, place, problems)
@@ -86,6 +100,7 @@ def _installation(
 class OpenedHive:
     state: HiveState
     hive: Hive | None = field(default=None)
+    sha256: str = ""  # of the file as it is stored
 
 
 def open_system(reader: FileSystemReader, root: str, place: str, problems: list[Problem]) -> OpenedHive:
@@ -122,6 +137,7 @@ def _open_hive(
     try:
         if not is_hive(data):
             raise FormatError(name, "not a registry hive")
+        sha256 = hashlib.sha256(data).hexdigest() if name == "SYSTEM" else ""
         dirty = needs_replay(data)
         if dirty and name == "SOFTWARE" and _shows_version(data):
             return OpenedHive(HiveState.DIRTY, Hive.parse(data))
@@ -130,7 +146,7 @@ def _open_hive(
             data = result.data
             if not result.applied:
                 problems.append(Problem("logs-not-applied", where, "; ".join(result.warnings)))
-        return OpenedHive(HiveState.DIRTY if dirty else HiveState.OK, Hive.parse(data))
+        return OpenedHive(HiveState.DIRTY if dirty else HiveState.OK, Hive.parse(data), sha256)
     except FormatError as error:
         problems.append(Problem("damaged", where, str(error)))
         return OpenedHive(HiveState.DAMAGED)
@@ -145,7 +161,7 @@ def _shows_version(data: bytes) -> bool:
 
 def _build(hive: Hive) -> int | None:
     key = hive.find(*_VERSION)
-    build = _string(key, "CurrentBuildNumber") or _string(key, "CurrentBuild")
+    build = string(key, "CurrentBuildNumber") or string(key, "CurrentBuild")
     return int(build) if build.isascii() and build.isdecimal() else None
 
 
@@ -154,23 +170,6 @@ def _log(reader: FileSystemReader, path: str) -> bytes:
         return reader.read(path, _LOG_LIMIT)
     except (FormatError, OSError):
         return b""
-
-
-def _string(key: Key | None, name: str) -> str:
-    """A string value, "" where it is absent or of another type."""
-    value = key.value(name) if key is not None else None
-    try:
-        return value.as_string() if value is not None else ""
-    except FormatError:
-        return ""
-
-
-def _number(key: Key | None, name: str) -> int | None:
-    value = key.value(name) if key is not None else None
-    try:
-        return value.as_int() if value is not None else None
-    except FormatError:
-        return None
 
 
 def _with_system(
@@ -185,25 +184,25 @@ def _with_system(
             if key.name.lower().startswith("controlset") and key.name[10:].isdecimal()
         )
         select = hive.find("Select")
-        current, default = _number(select, "Current"), _number(select, "Default")
+        current, default = number(select, "Current"), number(select, "Default")
         # at a start the boot loader takes Default and writes it to Current
-        number = next((n for n in (default, current, *sets) if n in sets), None)
+        chosen = next((n for n in (default, current, *sets) if n in sets), None)
         installation = replace(
             installation,
             control_sets=tuple(sets),
             current_control_set=current,
             default_control_set=default,
         )
-        if number is None:
+        if chosen is None:
             problems.append(Problem("damaged", place + _CONFIG + "SYSTEM", "it has no control set"))
             return replace(installation, system_hive=HiveState.DAMAGED)
-        control = hive.find(f"ControlSet{number:03d}", "Control")
-        services = hive.find(f"ControlSet{number:03d}", "Services")
-        environment = _sub(control, "Session Manager", "Environment")
-        architecture = _string(environment, "PROCESSOR_ARCHITECTURE").lower()
+        control = hive.find(f"ControlSet{chosen:03d}", "Control")
+        services = hive.find(f"ControlSet{chosen:03d}", "Services")
+        environment = sub(control, "Session Manager", "Environment")
+        architecture = string(environment, "PROCESSOR_ARCHITECTURE").lower()
         return replace(
             installation,
-            computer_name=_string(_sub(control, "ComputerName", "ComputerName"), "ComputerName"),
+            computer_name=string(sub(control, "ComputerName", "ComputerName"), "ComputerName"),
             locale=_locale(control),
             architecture=_ARCHITECTURES.get(architecture),
             hyperv_host=services is not None and services.subkey("vmms") is not None,
@@ -213,20 +212,41 @@ def _with_system(
         return replace(installation, system_hive=HiveState.DAMAGED)
 
 
-def _sub(key: Key | None, *names: str) -> Key | None:
-    for name in names:
-        key = key.subkey(name) if key is not None else None
-    return key
+def _with_drivers(
+    installation: WindowsInstallation,
+    system: OpenedHive,
+    reader: FileSystemReader,
+    place: str,
+    controllers: Sequence[Controller],
+    problems: list[Problem],
+) -> WindowsInstallation:
+    usable = (HiveState.OK, HiveState.DIRTY)
+    if system.hive is None or installation.system_hive not in usable:
+        return installation
+    path = f"{installation.root}{_CONFIG}SYSTEM"
+    try:
+        logs = tuple(path + suffix for suffix in _LOGS if reader.exists(path + suffix))
+    except (FormatError, OSError) as error:
+        problems.append(Problem("damaged", place + _CONFIG + "SYSTEM", str(error)))
+        return installation
+    sets = installation.control_sets
+    first = (installation.default_control_set, installation.current_control_set, *sets)
+    default = next(n for n in first if n in sets)
+    opened = SystemHive(
+        system.hive, path, system.sha256, logs, system.state is HiveState.DIRTY, sets, default
+    )
+    found = survey_drivers(opened, reader, installation.root, place, controllers, problems)
+    return replace(installation, drivers=found)
 
 
 def _locale(control: Key | None) -> str:
     """The display language: the only one installed; else the preferred one; else the one of the
     installation."""
-    languages = _sub(control, "MUI", "UILanguages")
+    languages = sub(control, "MUI", "UILanguages")
     installed = [key.name for key in languages.subkeys()] if languages is not None else []
     if len(installed) == 1:
         return installed[0]
-    settings = _sub(control, "MUI", "Settings")
+    settings = sub(control, "MUI", "Settings")
     preferred = settings.value("PreferredUILanguages") if settings is not None else None
     if preferred is not None:
         try:
@@ -235,8 +255,8 @@ def _locale(control: Key | None) -> str:
             names = ()
         if names and names[0]:
             return names[0]
-    language = _sub(control, "Nls", "Language")
-    tag = tag_of(_string(language, "InstallLanguage")) or tag_of(_string(language, "Default"))
+    language = sub(control, "Nls", "Language")
+    tag = tag_of(string(language, "InstallLanguage")) or tag_of(string(language, "Default"))
     return tag or (installed[0] if installed else "")
 
 
@@ -247,14 +267,18 @@ def _with_software(
         return installation
     try:
         key = hive.find(*_VERSION)
+        drivers = installation.drivers
+        if drivers is not None:
+            drivers = replace(drivers, restrictions=install_restrictions(hive))
         return replace(
             installation,
-            product_name=_string(key, "ProductName"),
-            edition=_string(key, "EditionID"),
-            installation_type=_string(key, "InstallationType"),
+            drivers=drivers,
+            product_name=string(key, "ProductName"),
+            edition=string(key, "EditionID"),
+            installation_type=string(key, "InstallationType"),
             build=_build(hive),
-            revision=_number(key, "UBR"),
-            display_version=_string(key, "DisplayVersion") or _string(key, "ReleaseId"),
+            revision=number(key, "UBR"),
+            display_version=string(key, "DisplayVersion") or string(key, "ReleaseId"),
         )
     except FormatError as error:
         problems.append(Problem("damaged", place + _CONFIG + "SOFTWARE", str(error)))

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +22,7 @@ from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.formats.partitions import detect_sector_size
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
 from rehost_payload.system.blockio import device_size
+from rehost_payload.system.folders import driver_folders
 from rehost_payload.system.handles import FileDisk
 from rehost_payload.system.nbd import NbdClient
 from rehost_payload.system.protocol import DiskHandle, DiskInfo, SystemError_, WritableVolume
@@ -137,7 +139,7 @@ def _refusal(said: str) -> str:
     return reason
 
 
-def open_image(path: Path) -> DiskHandle:
+def open_image(path: Path) -> FileDisk | NbdDisk:
     """Opens one image, or a block device, for reading. Raises SystemError_ ("image", "tool-missing")."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -171,8 +173,10 @@ class ImageSystem:
 
     name = "images"
 
-    def __init__(self, images: Sequence[Path]) -> None:
+    def __init__(self, images: Sequence[Path], controllers: Sequence[Controller] = ()) -> None:
+        """``controllers``: the disks are looked at as if they were connected to the first of them."""
         self._images = tuple(images)
+        self._controllers = tuple(controllers)
         self._problems: list[str] = []
         self._open: list[DiskHandle] = []
 
@@ -191,7 +195,7 @@ class ImageSystem:
         return Firmware(FirmwareMode.UNKNOWN)
 
     def controllers(self) -> Sequence[Controller]:
-        return ()
+        return self._controllers
 
     def disks(self) -> Sequence[DiskHandle]:
         """Raises SystemError_ where no image at all can be opened; one of several is a problem only."""
@@ -205,6 +209,8 @@ class ImageSystem:
                 refused = refused or error
                 self._problems.append(error.detail)
                 continue
+            if self._controllers:
+                disk.info = replace(disk.info, controller=self._controllers[0].address)
             opened.append(disk)
             self._open.append(disk)
         if refused is not None and not opened:
@@ -213,6 +219,9 @@ class ImageSystem:
 
     def problems(self) -> Sequence[str]:
         return tuple(self._problems)
+
+    def driver_folders(self) -> Sequence[Path]:
+        return driver_folders(None)
 
     def writable(self, disk: str, offset: int, size: int) -> AbstractContextManager[WritableVolume]:
         raise self._refusal()

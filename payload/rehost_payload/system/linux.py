@@ -19,6 +19,7 @@ from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
 from rehost_payload.system import blockio, sysfs
 from rehost_payload.system.efivars import Variables
+from rehost_payload.system.folders import driver_folders
 from rehost_payload.system.handles import FileDisk
 from rehost_payload.system.hivex_edit import edit_hive
 from rehost_payload.system.mounting import MountedVolume, Way, mount_efivarfs, mounted, ways
@@ -108,6 +109,9 @@ class LinuxSystem:
 
     def problems(self) -> Sequence[str]:
         return tuple(self._problems)
+
+    def driver_folders(self) -> Sequence[Path]:
+        return driver_folders(self._root)
 
     # --- writing ---
 

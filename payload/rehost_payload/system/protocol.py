@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from rehost_payload.formats.hive import HiveEdit
@@ -101,6 +102,10 @@ class System(Protocol):
         ...
 
     def problems(self) -> Sequence[str]: ...
+
+    def driver_folders(self) -> Sequence[Path]:
+        """Folders of this system with driver packages; those that are not there are left out."""
+        ...
 
     def writable(self, disk: str, offset: int, size: int) -> AbstractContextManager[WritableVolume]:
         """Mounts the volume at byte ``offset`` of the disk ``disk`` (DiskInfo.path) for writing.

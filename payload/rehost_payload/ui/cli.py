@@ -64,6 +64,11 @@ def _choices(function: F) -> F:
 def _sources(function: F) -> F:
     for option in (
         click.option(
+            "--pci",
+            metavar="ID",
+            help="Look at the images as if they were connected to this controller (9005:028D:9005:0552).",
+        ),
+        click.option(
             "--image", "images", multiple=True, type=_FILE, metavar="FILE", help="Disk images instead."
         ),
         click.option(
@@ -88,6 +93,7 @@ def diagnose(
     ctx: click.Context,
     survey_file: Path | None,
     images: tuple[Path, ...],
+    pci: str | None,
     windows: str | None,
     system_volume: str | None,
     disk: str | None,
@@ -102,6 +108,7 @@ def diagnose(
     Examples:
       rehost diagnose
       rehost diagnose --image server.vhdx
+      rehost diagnose --image server.vhdx --pci 9005:028D:9005:0552
       rehost diagnose --survey survey.json --lang de
       rehost diagnose --json | jq '.diagnosis.findings[].id'
     """
@@ -111,7 +118,7 @@ def diagnose(
     from rehost_payload.ui.run import EXIT, word_of
 
     texts = _texts(language)
-    survey = _survey(survey_file, images, texts)
+    survey = _survey(survey_file, images, texts, pci)
     choices = Choices(windows, system_volume, disk)
     _check_choices(survey, choices)
     diagnosis, plan = make_diagnosis(survey, choices), make_plan(survey, choices)
@@ -140,6 +147,7 @@ def verify(
     ctx: click.Context,
     survey_file: Path | None,
     images: tuple[Path, ...],
+    pci: str | None,
     windows: str | None,
     system_volume: str | None,
     disk: str | None,
@@ -154,13 +162,14 @@ def verify(
     Examples:
       rehost verify
       rehost verify --image server.img --json
+      rehost verify --image server.img --pci 'PCI\\VEN_1022&DEV_7901&CC_010601'
     """
     from rehost_payload.repair.model import Choices
     from rehost_payload.repair.verify import verify as make_verification
     from rehost_payload.ui.run import exit_of_verdict
 
     texts = _texts(language)
-    survey = _survey(survey_file, images, texts)
+    survey = _survey(survey_file, images, texts, pci)
     choices = Choices(windows, system_volume, disk)
     _check_choices(survey, choices)
     verification = make_verification(survey, choices)
@@ -474,15 +483,17 @@ def _system() -> System:
     return LinuxSystem()
 
 
-def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts) -> Survey:
+def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str | None = None) -> Survey:
     """The survey that a command works on: saved, of images, or of this machine. Ends the command if there is none."""
     from rehost_payload.formats.errors import FormatError
     from rehost_payload.survey import survey_images, survey_machine
     from rehost_payload.survey.json import checked, from_json
     from rehost_payload.system.protocol import SystemError_
+    from rehost_payload.ui.pretend import controllers_of
 
     if saved is not None and images:
         raise click.UsageError("--survey and --image exclude each other")
+    controllers = controllers_of(pci, bool(images))
     if saved is not None:
         try:
             return checked(from_json(saved.read_text(encoding="utf-8")))
@@ -493,7 +504,10 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts) -> Surve
     progress = _progress(texts)
     progress.label = texts("progress.survey")
     try:
-        found = survey_images(images, progress) if images else survey_machine(_system(), progress)
+        if images:
+            found = survey_images(images, progress, controllers)
+        else:
+            found = survey_machine(_system(), progress)
     except SystemError_ as e:
         progress.close()
         _fail(e.detail)

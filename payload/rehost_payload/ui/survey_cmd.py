@@ -9,10 +9,11 @@ import click
 
 from rehost_payload.survey import survey_images, survey_machine
 from rehost_payload.survey.json import to_json
-from rehost_payload.survey.model import Survey
+from rehost_payload.survey.model import Controller, Survey
 from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.console import speaks_utf8
 from rehost_payload.ui.describe import Names
+from rehost_payload.ui.pretend import controllers_of
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
@@ -27,6 +28,11 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
     metavar="FILE",
     help="A disk image instead of this machine's disks; may be given several times.",
 )
+@click.option(
+    "--pci",
+    metavar="ID",
+    help="Look at the images as if they were connected to this controller (9005:028D:9005:0552).",
+)
 @click.option("--json", "json_", is_flag=True, help="The whole survey as JSON, to be kept or sent.")
 @click.option(
     "--lang",
@@ -35,7 +41,7 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
     metavar="LANG",
     help="Language of the text, en or de; default: your locale.",
 )
-def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
+def survey(images: tuple[Path, ...], pci: str | None, json_: bool, language: str | None) -> None:
     """Show disks, volumes, Windows installations and boot stores. Nothing is changed.
 
     Without --image the disks of this machine are looked at, for which root is needed. Images may be raw,
@@ -46,6 +52,7 @@ def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
       rehost survey --image server.img
       rehost survey --image os.vhdx --image data.vhdx
       rehost survey --json --image server.qcow2 > survey.json
+      rehost survey --image server.img --pci 9005:028D:9005:0552
       sudo rehost survey
 
     \b
@@ -58,8 +65,9 @@ def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
     terminal = sys.stderr.isatty()
     utf8 = speaks_utf8(2, getattr(sys.stderr, "encoding", None))
     progress = ProgressLine(sys.stderr, texts, terminal=terminal, utf8=utf8)
+    controllers = controllers_of(pci, bool(images))
     try:
-        found = _survey(images, progress)
+        found = _survey(images, progress, controllers)
     except SystemError_ as error:
         click.echo(f"rehost: {error.detail}", err=True)
         sys.exit(1)
@@ -76,9 +84,9 @@ def survey(images: tuple[Path, ...], json_: bool, language: str | None) -> None:
         sys.exit(1)
 
 
-def _survey(images: tuple[Path, ...], progress: Progress) -> Survey:
+def _survey(images: tuple[Path, ...], progress: Progress, controllers: tuple[Controller, ...]) -> Survey:
     if images:
-        return survey_images(images, progress)
+        return survey_images(images, progress, controllers)
     if not sys.platform.startswith("linux"):
         raise SystemError_("system", "on this system only disk images can be surveyed: give --image FILE")
     from rehost_payload.system.linux import LinuxSystem

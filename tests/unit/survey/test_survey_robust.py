@@ -6,6 +6,7 @@ import errno
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,6 +65,9 @@ class Machine:
 
     def disks(self) -> Sequence[Disk]:
         return self.handles
+
+    def driver_folders(self) -> Sequence[Path]:
+        return ()
 
     def problems(self) -> Sequence[str]:
         return ("/dev/sdz: Permission denied",)

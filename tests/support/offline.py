@@ -1,0 +1,111 @@
+"""Installations in memory, surveyed behind any controller: what the tests of drivers are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rehost_payload.survey.driver_packages import survey_packages
+from rehost_payload.survey.model import (
+    Controller,
+    Disk,
+    FileSystem,
+    Firmware,
+    FirmwareMode,
+    Partition,
+    PartitionTable,
+    Problem,
+    Survey,
+    TableStyle,
+    Volume,
+    WindowsInstallation,
+)
+from rehost_payload.survey.volumes import OpenVolume
+from rehost_payload.survey.windows import survey_windows
+from support import driver_records, windows
+from support.driver_records import Driver, Keys
+from support.hives import make_hive
+from support.memory_volume import MemoryVolume
+
+MIB = 1 << 20
+ADDRESS = "0000:03:00.0"
+SYSTEM = "Windows/System32/config/SYSTEM"
+
+
+def controller(
+    pci: str, class_code: str = "010400", address: str = ADDRESS, revision: str = "01"
+) -> Controller:
+    """From "9005:028D:9005:0552" (subsystem vendor and device last, as lspci writes it)."""
+    parts = [*pci.lower().split(":"), "0000", "0000"]
+    return Controller(address, *parts[:4], class_code, revision, None)
+
+
+AHCI = controller("1022:7901:1458:b005", "010601")
+NVME = controller("144d:a808:144d:a801", "010802")
+SERIES_8 = controller("9005:028d:9005:0552")
+SMART_3100 = controller("9005:028f:9005:0800")
+
+
+def tree(
+    drivers: tuple[Driver, ...] = driver_records.IN_BOX,
+    system: Keys | None = None,
+    files: Mapping[str, bytes | None] | None = None,
+    release: windows.Release = windows.SERVER_2016,
+) -> dict[str, bytes]:
+    """The files of an installation. ``system``: more keys of its SYSTEM hive; ``files``: None takes one away."""
+    found = windows.windows_tree(windows.BootFiles(), release, drivers)
+    if system:
+        found[SYSTEM] = make_hive(system, found[SYSTEM])
+    for name, data in (files or {}).items():
+        if data is None:
+            found = {k: v for k, v in found.items() if k.lower() != name.lower()}
+        else:
+            found[name] = data
+    return found
+
+
+def surveyed(
+    files: Mapping[str, bytes],
+    controllers: Sequence[Controller] = (AHCI,),
+    packages: Sequence[Path] = (),
+    volumes: Sequence[OpenVolume] = (),
+    problems: list[Problem] | None = None,
+) -> Survey:
+    """A server whose one disk is connected to the first of the controllers."""
+    partition = Partition("disk0p1", 1, MIB, 1000 * MIB, "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "", "1" * 36)
+    disk = Disk(
+        "disk0",
+        "/dev/sda",
+        1001 * MIB,
+        512,
+        PartitionTable(TableStyle.GPT, "2" * 36, partitions=(partition,)),
+        controller=controllers[0].address if controllers else None,
+    )
+    volume = Volume("disk0p1", "disk0", "disk0p1", MIB, 1000 * MIB, FileSystem.NTFS, free=500 * MIB)
+    opened = OpenVolume(volume, MemoryVolume(files))
+    found = problems if problems is not None else []
+    installations = survey_windows(opened, found, controllers)
+    installations = survey_packages(installations, controllers, packages, [opened, *volumes], found)
+    return Survey(
+        *("test", "2026-01-01T00:00:00+00:00", "linux"),
+        Firmware(FirmwareMode.UNKNOWN),
+        controllers=tuple(controllers),
+        disks=(disk,),
+        volumes=(volume,),
+        windows=tuple(installations),
+        problems=tuple(found),
+    )
+
+
+def only(survey: Survey) -> WindowsInstallation:
+    (found,) = survey.windows
+    return found
+
+
+def without(survey: Survey, **changes: object) -> Survey:
+    """The survey with other driver facts."""
+    found = only(survey)
+    assert found.drivers is not None
+    drivers = replace(found.drivers, **changes)  # type: ignore[arg-type]
+    return replace(survey, windows=(replace(found, drivers=drivers),))
