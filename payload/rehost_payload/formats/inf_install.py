@@ -104,6 +104,9 @@ class Service:
     registry: tuple[RegistryEntry, ...]
     event_log: tuple[RegistryEntry, ...]
     install_section: str
+    boot_flags: int | None = None
+    raw_display_name: str = ""  # with its %token%, which Windows stores instead of the text
+    own: bool = True  # of this INF, not of one that it includes
 
     @property
     def function_driver(self) -> bool:
@@ -203,6 +206,25 @@ def actual_section(inf: InfText, base: str, architecture: str) -> str:
             # spelled as in the Models line, as Windows stores it, with the suffix of the section's own name
             return base + found.name[len(base) :]
     return base
+
+
+def source_files(inf: InfText, architecture: str) -> tuple[FileCopy, ...]:
+    """Every file of the package that its INF lists (SourceDisksFiles), installed or not. FormatError as install_of."""
+    reader = _Reader(inf, architecture, {})
+    names: dict[str, str] = {}
+    for suffix in (f".{architecture}", ""):
+        section = inf.section(f"SourceDisksFiles{suffix}")
+        for line in section.lines if section is not None else ():
+            reader.count()
+            if line.key:
+                names.setdefault(line.key.lower(), line.key)
+    result = []
+    for name in names.values():
+        path, listed = reader.source(inf, name)
+        reason = unsafe_path(path)
+        problem = f'the source "{path}" {reason}' if reason is not None else None
+        result.append(FileCopy(name, path, listed, PACKAGE_DIRID, None, 0, problem))
+    return tuple(result)
 
 
 class _Reader:
@@ -341,6 +363,9 @@ class _Reader:
             registry=tuple(self.registry(inf, section)),
             event_log=tuple(self.registry(inf, log)) if log is not None else (),
             install_section=section.name,
+            boot_flags=number("BootFlags"),
+            raw_display_name=next((n.raw_fields[0] for n in section.values("DisplayName")), ""),
+            own=inf is self.inf,
         )
 
     # --- registry ------------------------------------------------------------------------------------------

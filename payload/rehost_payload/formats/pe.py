@@ -29,6 +29,7 @@ class PeFacts:
     subsystem: int
     version: str | None
     truncated: bool
+    signature: int = 0  # bytes of the certificate table: more than 0 where a signature is embedded
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,13 @@ def read_facts(source: ByteSource) -> PeFacts:
         rva, size = struct.unpack_from("<II", headers, directories + 16)
         if rva and size:
             version = _version(source, sections, rva, min(size, _MAX_RESOURCES))
-    return PeFacts(MACHINES.get(machine, f"{machine:#06x}"), wide, subsystem, version, truncated)
+    signature = 0
+    if directory_count > 4 and directories + 40 <= table:
+        # the one directory whose address is a place in the file, not in memory
+        place, signature = struct.unpack_from("<II", headers, directories + 32)
+        truncated = truncated or (signature > 0 and place + signature > source.size)
+    machine_name = MACHINES.get(machine, f"{machine:#06x}")
+    return PeFacts(machine_name, wide, subsystem, version, truncated, signature)
 
 
 def _offset(sections: list[_Section], rva: int) -> int | None:

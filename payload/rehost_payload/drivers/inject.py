@@ -1,0 +1,159 @@
+"""Driver injection without Windows: what a package adds to an installation that is not running.
+
+`inject` reads the package, the SYSTEM hive and the installation's own files and computes an `Injection`: edits of SYSTEM
+and files to write. It writes nothing and gives the same answer for the same input; what the installation has already is
+left out, so that a second injection of the same package is empty.
+
+    inject_package.py   what of the package is installed for these devices, and every reason against it
+    inject_names.py     its name in the driver store, and its number (oemNN)
+    inject_records.py   SYSTEM\\DriverDatabase, or CriticalDeviceDatabase before Windows 8
+    inject_services.py  services in every control set, event log, StartOverride; whose a file or service is
+    inject_registry.py  registry entries of INFs as edits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from rehost_payload.drivers.control_sets import control_sets
+from rehost_payload.drivers.hive_edits import still_needed
+from rehost_payload.drivers.inject_model import (
+    FIRST_WITH_DATABASE,
+    InjectedFile,
+    InjectError,
+    Injection,
+    Package,
+    ReadWindowsFile,
+)
+from rehost_payload.drivers.inject_names import (
+    DATABASE,
+    free_number,
+    oem_map,
+    oem_number,
+    published_as,
+    store_name,
+    taken_numbers,
+    with_numbers,
+)
+from rehost_payload.drivers.inject_package import Chosen, choose
+from rehost_payload.drivers.inject_records import AMD64, Names, critical_devices, database_records
+from rehost_payload.drivers.inject_services import (
+    check_owners,
+    entries_left_out,
+    helpers,
+    service_edits,
+)
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.hive import REG_BINARY, Hive, HiveEdit, SetValue
+from rehost_payload.formats.inf_target import Target
+
+STORE = r"System32\DriverStore\FileRepository"
+CATALOGS = r"System32\CatRoot\{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
+PUBLISHED = "INF"
+
+
+def inject(
+    package: Package,
+    hardware_ids: Collection[str],
+    target: Target,
+    system: Hive,
+    read: ReadWindowsFile,
+    taken: Collection[int] = (),
+) -> Injection:
+    """Computes what installs ``package`` for the devices with these hardware IDs, the most specific first.
+
+    ``system`` is the SYSTEM hive with its logs replayed. ``taken`` are numbers NN of oemNN.inf that are in use in
+    \\Windows\\INF and in the DRIVERS hive; those in SYSTEM are found here. Raises InjectError; a hive that cannot be
+    read is "damaged-hive".
+    """
+    ids = tuple(hardware_ids)
+    chosen = choose(package, ids, target, read)
+    try:
+        return _inject(chosen, ids, system, read, set(taken))
+    except FormatError as e:
+        raise InjectError("damaged-hive", str(e)) from e
+
+
+def _inject(
+    chosen: Chosen, hardware_ids: tuple[str, ...], system: Hive, read: ReadWindowsFile, taken: set[int]
+) -> Injection:
+    target = chosen.target
+    sets = control_sets(system)
+    check_owners(system, chosen, sets, read)
+    database = target.build >= FIRST_WITH_DATABASE
+    store = store_name(chosen.inf_name, chosen.stored) if database else ""
+    if database:
+        _check_architecture(system)
+        taken |= taken_numbers(system)
+        published = published_as(system, store)
+    else:
+        published = next((f"oem{n}.inf" for n in sorted(taken) if _is_published(chosen, n, read)), None)
+    published = published or f"oem{free_number(taken)}.inf"
+    edits: list[HiveEdit] = []
+    if database:
+        edits += _records(chosen, store, published, system, taken)
+    else:
+        edits += critical_devices(chosen.inf, chosen.models, chosen.installs, chosen.configured, sets)
+    for binary in chosen.binaries:
+        edits += service_edits(system, binary, sets, published, store, target.build)
+    edits += helpers(system, chosen, hardware_ids, sets)
+    files = [f for f in _files(chosen, store, published) if read(f.path) != f.data]
+    return Injection(
+        name=store,
+        published=published,
+        services=tuple(b.service.name for b in chosen.binaries),
+        edits=tuple(still_needed(system, edits)),
+        files=tuple(files),
+        notes=(*chosen.notes, *entries_left_out(chosen)),
+    )
+
+
+def _check_architecture(system: Hive) -> None:
+    database = system.find(DATABASE)
+    if database is None:
+        raise InjectError("damaged-hive", f"SYSTEM has no {DATABASE}")
+    value = database.value("Architecture")
+    if value is not None and value.as_int() != AMD64:
+        raise InjectError(
+            "wrong-architecture", f"this Windows has architecture {value.as_int()}, not {AMD64} (x64)"
+        )
+
+
+def _is_published(chosen: Chosen, number: int, read: ReadWindowsFile) -> bool:
+    return read(f"{PUBLISHED}\\oem{number}.inf") == chosen.inf_data
+
+
+def _records(
+    chosen: Chosen, store: str, published: str, system: Hive, taken: Iterable[int]
+) -> Iterator[HiveEdit]:
+    names = Names(store, published, chosen.inf_name, rf"C:\Windows\{STORE}\{store}")
+    yield from database_records(
+        chosen.inf,
+        chosen.models,
+        chosen.installs,
+        chosen.configured,
+        names,
+        chosen.target,
+        chosen.catalog,
+    )
+    database = system.find(DATABASE)
+    assert database is not None  # _check_architecture has looked
+    number = oem_number(published)
+    assert number is not None
+    bits = with_numbers(oem_map(database), {*taken, number})
+    yield SetValue((DATABASE,), "OemInfMap", REG_BINARY, bits)
+
+
+def _files(chosen: Chosen, store: str, published: str) -> Iterator[InjectedFile]:
+    """The driver store first, what is loaded last."""
+    if store:
+        for path, data in chosen.stored.items():
+            yield InjectedFile(rf"{STORE}\{store}\{path}", data)
+    yield InjectedFile(rf"{PUBLISHED}\{published}", chosen.inf_data)
+    if chosen.catalog is not None:
+        yield InjectedFile(rf"{CATALOGS}\{published.removesuffix('.inf')}.cat", chosen.catalog)
+    for path, data in chosen.copies.items():
+        yield InjectedFile(path, data)
+
+
+__all__ = ["InjectError", "InjectedFile", "Injection", "Package", "inject"]

@@ -1,0 +1,85 @@
+"""What driver injection takes and gives: plain data, and its one error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rehost_payload.formats.hive import HiveEdit
+
+ReadWindowsFile = Callable[[str], bytes | None]
+"""Reads a file of the installation by its path below the Windows folder ("System32\\\\drivers\\\\x.sys"); None: absent."""
+
+FIRST_WITH_DATABASE = 9200
+"""Windows 8 and Server 2012 find boot drivers in SYSTEM\\DriverDatabase, earlier ones in CriticalDeviceDatabase."""
+
+CODES = (
+    "bad-inf",
+    "catalog-missing",
+    "damaged-hive",
+    "extension",
+    "file-missing",
+    "foreign-file",
+    "no-driver",
+    "no-model",
+    "no-number",
+    "not-a-driver",
+    "not-boot",
+    "null-driver",
+    "run-from-store",
+    "too-large",
+    "unsafe-path",
+    "wrong-architecture",
+)
+
+
+class InjectError(Exception):
+    """The package cannot be injected; nothing was changed. ``code`` is one of CODES, ``detail`` the evidence."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"{code}: {detail}")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A driver package: its files by path (backslashes, below its folder), and which of them is the INF."""
+
+    inf: str
+    files: Mapping[str, bytes]
+
+    def find(self, path: str) -> tuple[str, bytes] | None:
+        """The file's own spelling and content, whatever the case of ``path``."""
+        wanted = path.lower()
+        return next(((name, data) for name, data in self.files.items() if name.lower() == wanted), None)
+
+    def spelling(self, path: str) -> str:
+        """``path`` as the package spells it; as given where it is not there."""
+        found = self.find(path)
+        return path if found is None else found[0]
+
+
+@dataclass(frozen=True)
+class InjectedFile:
+    """``path`` is below the Windows folder, with backslashes; folders of it may have to be made."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What has to be written; ``edits`` and ``files`` are empty where the package is there already.
+
+    ``name`` is the package's name in the driver store ("arcsas.inf_amd64_0123456789abcdef"; empty before Windows 8),
+    ``published`` the name Windows gives its INF ("oem7.inf"), ``services`` the drivers it installs, the controller's
+    own first. ``files`` come in the order in which they may be written: what others refer to first.
+    """
+
+    name: str
+    published: str
+    services: tuple[str, ...]
+    edits: tuple[HiveEdit, ...]
+    files: tuple[InjectedFile, ...]
+    notes: tuple[str, ...] = ()
