@@ -68,3 +68,18 @@ def test_every_record_is_the_one_windows_made(hive: Hive, path) -> None:  # type
     assert {k for k in theirs if k[1] in NOT_FROM_THE_INF} == theirs.keys() - ours.keys()
     assert ours.keys() - theirs.keys() == set()
     assert {k: v for k, v in ours.items() if theirs[k] != v} == {}
+
+
+def test_how_many_there_are(hive: Hive) -> None:
+    """103 descriptors of PCI devices, each with its value in DeviceIds."""
+    descriptors = values = 0
+    for path in IN_BOX:
+        inf, name = parse_inf(path.read_bytes()), path.name.lower()
+        models = tuple(inf.models(WIN81))
+        installs = {m.install_section.lower(): inf.install(m.install_section) for m in models}
+        names = Names("p", name, path.name, "", in_box=True)
+        for edit in database_records(inf, models, installs, installs, names, WIN81, None):
+            assert isinstance(edit, SetValue)
+            descriptors += edit.key[3:5] == ("Descriptors", "PCI") and edit.name == "Configuration"
+            values += edit.key[1:3] == ("DeviceIds", "PCI")
+    assert (descriptors, values) == (103, 103)

@@ -38,10 +38,12 @@ def make_pe(
     subsystem: int = SUBSYSTEM_EFI,
     size: int = 0,
     fill: bytes = b"",
+    signature: bytes = b"",
 ) -> bytes:
     """A PE32+ (x86: PE32) image with one code section and, with a ``version``, a resource section.
 
-    ``fill`` goes into the code section, so that files can differ; ``size`` pads the file at its end.
+    ``fill`` goes into the code section, so that files can differ; ``size`` pads the file at its end. ``signature`` is
+    what the certificate table holds.
     """
     wide = machine != "x86"
     optional_size = 240 if wide else 224
@@ -67,6 +69,8 @@ def make_pe(
     directories = [(0, 0)] * 16
     if resources:
         directories[2] = (resource_rva, len(resources))
+    if signature:
+        directories[4] = (headers_size + len(code) + len(raw_resources), len(signature))
     optional += b"".join(struct.pack("<II", *d) for d in directories)
     assert len(optional) == optional_size
 
@@ -78,4 +82,4 @@ def make_pe(
         place = headers_size + len(code)
         sections += section(b".rsrc", len(resources), resource_rva, len(raw_resources), place, 0x40000040)
     head = (dos.ljust(0x80, b"\0") + b"PE\0\0" + coff + optional + sections).ljust(headers_size, b"\0")
-    return (head + code + raw_resources).ljust(size, b"\0")
+    return (head + code + raw_resources + signature).ljust(size, b"\0")

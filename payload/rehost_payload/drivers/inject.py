@@ -13,7 +13,7 @@ left out, so that a second injection of the same package is empty.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from rehost_payload.drivers.control_sets import control_sets
 from rehost_payload.drivers.hive_edits import still_needed
@@ -33,7 +33,7 @@ from rehost_payload.drivers.inject_names import (
     published_as,
     store_name,
     taken_numbers,
-    with_numbers,
+    with_number,
 )
 from rehost_payload.drivers.inject_package import Chosen, choose
 from rehost_payload.drivers.inject_records import AMD64, Names, critical_devices, database_records
@@ -91,7 +91,7 @@ def _inject(
     published = published or f"oem{free_number(taken)}.inf"
     edits: list[HiveEdit] = []
     if database:
-        edits += _records(chosen, store, published, system, taken)
+        edits += _records(chosen, store, published, system)
     else:
         edits += critical_devices(chosen.inf, chosen.models, chosen.installs, chosen.configured, sets)
     for binary in chosen.binaries:
@@ -123,9 +123,7 @@ def _is_published(chosen: Chosen, number: int, read: ReadWindowsFile) -> bool:
     return read(f"{PUBLISHED}\\oem{number}.inf") == chosen.inf_data
 
 
-def _records(
-    chosen: Chosen, store: str, published: str, system: Hive, taken: Iterable[int]
-) -> Iterator[HiveEdit]:
+def _records(chosen: Chosen, store: str, published: str, system: Hive) -> Iterator[HiveEdit]:
     names = Names(store, published, chosen.inf_name, rf"C:\Windows\{STORE}\{store}")
     yield from database_records(
         chosen.inf,
@@ -140,7 +138,7 @@ def _records(
     assert database is not None  # _check_architecture has looked
     number = oem_number(published)
     assert number is not None
-    bits = with_numbers(oem_map(database), {*taken, number})
+    bits = with_number(oem_map(database), number)
     yield SetValue((DATABASE,), "OemInfMap", REG_BINARY, bits)
 
 

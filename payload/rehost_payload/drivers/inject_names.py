@@ -73,13 +73,11 @@ def oem_map(database: Key) -> bytes:
     return value.data if value is not None and value.type == REG_BINARY else b""
 
 
-def with_numbers(stored: bytes, numbers: Collection[int]) -> bytes:
-    """OemInfMap with these bits set, longer where it has to be."""
+def with_number(stored: bytes, number: int) -> bytes:
+    """OemInfMap with the bit of this number set, longer where it has to be."""
     bits = bytearray(stored)
-    for number in numbers:
-        if number // 8 >= len(bits):
-            bits += bytes(number // 8 + 1 - len(bits))
-        bits[number // 8] |= 0x80 >> number % 8
+    bits += bytes(max(0, number // 8 + 1 - len(bits)))
+    bits[number // 8] |= 0x80 >> number % 8
     return bytes(bits)
 
 
