@@ -143,6 +143,9 @@ def _add_payload_commands() -> None:
     for command in commands:
         if command.name != "menu":
             main.add_command(command)
+    main.add_command(
+        Lazy("boot", "rehost_builder.emulator.cli:boot", "Start a medium in a virtual machine (QEMU).")
+    )
     # with `check`, which needs libraries that are not on the medium
     text = "Driver packages: what they are, which one is needed, whether they are sound."
     main.add_command(Lazy("drivers", "rehost_builder.drivers.cli:drivers", text))

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from support.qmp import QmpClient, QmpError
+from rehost_builder.emulator.qmp import QmpClient, QmpError
 
 Firmware = Literal["bios", "uefi", "secure-boot"]
 Bus = Literal[
