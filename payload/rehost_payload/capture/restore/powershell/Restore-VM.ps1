@@ -1,0 +1,454 @@
+<#
+.SYNOPSIS
+Brings captured virtual machines back on this host.
+
+.DESCRIPTION
+Reads restore.json beside this script. For each machine: files that are still at their old place stay there, missing
+ones are copied back to the same absolute path and compared with their SHA-256; then the machine is registered in
+place, with its old identity. A file that is at the old place and differs is never overwritten: the machine is left
+alone, and the file is named.
+
+Each change is shown and asked for. Machines that are there already are passed over and a copy that broke off goes on:
+after an interruption run it again. Nothing is started and nothing is deleted. Run it with -WhatIf first.
+
+First run Restore-Host.ps1: machines find their switches by name and their files by drive letter.
+
+A machine whose configuration was lost, or is too old for this host, is made anew around its disks. It gets a new
+identity: Windows in it finds new network adapters and may ask for activation.
+
+.PARAMETER Name
+The machines, by name or identifier; default: all.
+
+.PARAMETER UseSwitch
+Other switches for machines whose own is missing: @{ 'LAN' = 'External' }; '' leaves the adapter without one.
+
+.PARAMETER RemoveSavedState
+Give up saved states without asking. For the guest that is like pulling the plug.
+
+.PARAMETER NewMachine
+Make the machines named with -Name anew around their disks, though their configuration is there.
+
+.PARAMETER CheckHashes
+Compare also the files that are at their old place with the capture (reads all of them).
+
+.PARAMETER UpdateVersion
+Raise the configuration version to this host's. There is no way back to an older host.
+
+.EXAMPLE
+.\Restore-VM.ps1 -WhatIf
+
+.EXAMPLE
+.\Restore-VM.ps1 -Name web01, db01 -UseSwitch @{ 'LAN' = 'External' }
+#>
+#Requires -Version 5.1
+#Requires -RunAsAdministrator
+#Requires -Modules Hyper-V
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'High')]
+param(
+    [string[]] $Name = @(),
+    [hashtable] $UseSwitch = @{},
+    [switch] $RemoveSavedState,
+    [switch] $NewMachine,
+    [switch] $CheckHashes,
+    [switch] $UpdateVersion
+)
+
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+$block = 8388608 # bytes read at a time
+$mb = 1048576
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+function Get-Long([string] $path) {
+    # beyond 260 characters Windows wants this form
+    if ($path.Length -ge 248 -and -not $path.StartsWith('\\')) {
+        return '\\?\' + $path
+    }
+    return $path
+}
+
+function Get-Sha256([string] $path) {
+    $sha = [Security.Cryptography.SHA256]::Create()
+    $stream = New-Object IO.FileStream((Get-Long $path), 'Open', 'Read', 'Read')
+    try {
+        $buffer = New-Object byte[] $block
+        while (($count = $stream.Read($buffer, 0, $block)) -gt 0) {
+            [void] $sha.TransformBlock($buffer, 0, $count, $null, 0)
+            Write-Progress -Activity "Checking $path" -PercentComplete (100 * $stream.Position / $stream.Length)
+        }
+        [void] $sha.TransformFinalBlock($buffer, 0, 0)
+        return ([BitConverter]::ToString($sha.Hash) -replace '-', '').ToLowerInvariant()
+    }
+    finally {
+        $stream.Dispose()
+        $sha.Dispose()
+    }
+}
+
+function Test-Present($file) {
+    # 'missing', 'same' or 'differs'
+    $info = New-Object IO.FileInfo((Get-Long $file.original))
+    if (-not $info.Exists) {
+        return 'missing'
+    }
+    if ($info.Length -ne $file.size) {
+        return 'differs'
+    }
+    # the time counts in steps of 100 ns; some file systems keep it to 2 s
+    $apart = [Math]::Abs($info.LastWriteTimeUtc.ToFileTimeUtc() - $file.modified)
+    if ($apart -le 20000000 -and -not $CheckHashes) {
+        return 'same'
+    }
+    if ((Get-Sha256 $file.original) -eq $file.sha256) {
+        return 'same'
+    }
+    return 'differs'
+}
+
+function Copy-Back($file) {
+    if ($PSCmdlet.ShouldProcess($file.original, ('Copy back ({0:N0} MB)' -f ($file.size / $mb)))) {
+        $source = [IO.Path]::Combine($PSScriptRoot, ($file.path -replace '/', '\'))
+        $partial = $file.original + '.rehost-part'
+        [void] [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($file.original))
+        $in = New-Object IO.FileStream((Get-Long $source), 'Open', 'Read', 'Read')
+        try {
+            $out = New-Object IO.FileStream((Get-Long $partial), 'OpenOrCreate', 'ReadWrite', 'None')
+            try {
+                # what an interrupted run has copied stays; the comparison at the end covers it as well
+                $done = [Math]::Floor($out.Length / $block) * $block
+                if ($done -gt $in.Length) {
+                    $done = 0
+                }
+                $out.SetLength($done)
+                $out.Position = $done
+                $in.Position = $done
+                $buffer = New-Object byte[] $block
+                while (($count = $in.Read($buffer, 0, $block)) -gt 0) {
+                    $out.Write($buffer, 0, $count)
+                    Write-Progress -Activity "Copying $($file.original)" -PercentComplete (100 * $in.Position / $in.Length)
+                }
+                $out.Flush($true)
+            }
+            finally {
+                $out.Dispose()
+            }
+        }
+        finally {
+            $in.Dispose()
+        }
+        if ((Get-Sha256 $partial) -ne $file.sha256) {
+            # our own temporary file: the next run begins it anew
+            [IO.File]::Delete((Get-Long $partial))
+            throw "$($file.original): what was copied is not what was captured. Check this disk (SHA256SUMS) or use the other copy."
+        }
+        if ($file.modified -gt 0) {
+            # a differencing VHD knows its parent by this time
+            [IO.File]::SetLastWriteTimeUtc((Get-Long $partial), [DateTime]::FromFileTimeUtc($file.modified))
+        }
+        [IO.File]::Move((Get-Long $partial), (Get-Long $file.original))
+    }
+}
+
+function Restore-File($machine) {
+    # throws before anything is copied when something is in the way
+    $missing = New-Object System.Collections.ArrayList
+    foreach ($file in $machine.files) {
+        $state = Test-Present $file
+        if ($state -eq 'differs') {
+            throw "$($file.original) is there and differs from the captured one. Decide which one counts: move it away, then run this again."
+        }
+        if ($state -eq 'missing') {
+            [void] $missing.Add($file)
+        }
+    }
+    foreach ($path in $machine.not_captured) {
+        if (-not [IO.File]::Exists((Get-Long $path))) {
+            throw "$path is needed, is not in this capture and is not there. Connect its array and run Restore-Host.ps1 for the drive letters."
+        }
+    }
+    foreach ($group in @($missing | Group-Object -Property { [IO.Path]::GetPathRoot($_.original) })) {
+        if (-not [IO.Directory]::Exists($group.Name)) {
+            throw "There is no drive $($group.Name). Run Restore-Host.ps1, or give a new volume this letter."
+        }
+        $need = ($group.Group | Measure-Object -Property size -Sum).Sum
+        $free = (New-Object IO.DriveInfo($group.Name)).AvailableFreeSpace
+        if ($free -lt $need) {
+            throw ('{0} has {1:N0} MB free, {2:N0} MB are needed.' -f $group.Name, ($free / $mb), ($need / $mb))
+        }
+    }
+    foreach ($file in $missing) {
+        Copy-Back $file
+    }
+}
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+function Confirm-Word([string] $question) {
+    # only the word in full is a yes
+    return (Read-Host -Prompt "$question Type yes for it") -eq 'yes'
+}
+
+function Select-Switch([string] $wanted) {
+    if ($UseSwitch.ContainsKey($wanted)) {
+        return "$($UseSwitch[$wanted])"
+    }
+    $names = @(Get-VMSwitch | ForEach-Object { $_.Name })
+    if ($names -contains $wanted) {
+        return $wanted
+    }
+    Write-Host -Object "Switch '$wanted' is not there. There are: $($names -join ', ')"
+    $answer = Read-Host -Prompt 'Name of the switch to use instead (empty: none)'
+    if ($answer -and $names -notcontains $answer) {
+        throw "There is no switch '$answer'."
+    }
+    return $answer
+}
+
+# --- register a machine with its own configuration -------------------------------------------------------------------
+
+function Resolve-Problem($machine, $problem) {
+    $source = $problem.Source
+    $kind = $source.GetType().Name
+    if ($problem.MessageId -eq 33012 -and $PSCmdlet.ShouldProcess($machine.name, $problem.Message)) {
+        # its switch is missing; for what the message names, the captured adapters say the name
+        $known = @($machine.adapters | Where-Object { $_.name -eq $source.Name -and $_.switch } | ForEach-Object { $_.switch })
+        $wanted = ''
+        if ($known.Count) {
+            $wanted = $known[0]
+        }
+        $chosen = Select-Switch $wanted
+        if ($chosen) {
+            Connect-VMNetworkAdapter -VMNetworkAdapter $source -SwitchName $chosen -Confirm:$false
+        }
+        else {
+            Disconnect-VMNetworkAdapter -VMNetworkAdapter $source -Confirm:$false
+        }
+    }
+    elseif ($machine.saved_state -and @('VirtualMachine', 'VMSnapshot') -contains $kind) {
+        Write-Host -Object "  $($problem.Message)"
+        $question = "Give up the saved state of '$($source.Name)'? For the guest that is like pulling the plug."
+        if (($RemoveSavedState -or (Confirm-Word $question)) -and $PSCmdlet.ShouldProcess($source.Name, 'Remove the saved state')) {
+            if ($kind -eq 'VMSnapshot') {
+                Remove-VMSavedState -VMSnapshot $source -Confirm:$false
+            }
+            else {
+                Remove-VMSavedState -VM $source -Confirm:$false
+            }
+        }
+    }
+}
+
+function Register-Machine($machine) {
+    if ($PSCmdlet.ShouldProcess($machine.name, "Register $($machine.configuration)")) {
+        $report = Compare-VM -Path $machine.configuration -Register -Confirm:$false
+        $problems = @($report.Incompatibilities)
+        if ($problems.Count) {
+            foreach ($problem in $problems) {
+                Resolve-Problem $machine $problem
+            }
+            $report = Compare-VM -CompatibilityReport $report -Confirm:$false
+            $problems = @($report.Incompatibilities)
+        }
+        if ($problems.Count) {
+            $lines = @($problems | ForEach-Object { "  $($_.MessageId): $($_.Message)" })
+            throw "Windows refuses this machine, so it was not registered:`r`n$($lines -join "`r`n")"
+        }
+        [void] (Import-VM -CompatibilityReport $report -Confirm:$false)
+    }
+}
+
+# --- make a machine anew around its disks ----------------------------------------------------------------------------
+
+function Add-OldDisk($vm, $machine) {
+    foreach ($disk in $machine.disks) {
+        if ($PSCmdlet.ShouldProcess($machine.name, "Attach $($disk.path)")) {
+            while ($disk.controller -eq 'SCSI' -and @(Get-VMScsiController -VM $vm).Count -le $disk.number) {
+                Add-VMScsiController -VM $vm -Confirm:$false
+            }
+            $place = @{
+                VM = $vm
+                ControllerType = $disk.controller
+                ControllerNumber = $disk.number
+                ControllerLocation = $disk.slot
+                Path = $disk.path
+                Confirm = $false
+            }
+            Add-VMHardDiskDrive @place
+        }
+    }
+}
+
+function Add-OldAdapter($vm, $machine, $generation) {
+    foreach ($adapter in $machine.adapters) {
+        if ($PSCmdlet.ShouldProcess($machine.name, "Add network adapter '$($adapter.name)'")) {
+            $new = @{ VM = $vm; Name = $adapter.name; Confirm = $false }
+            if ($adapter.switch) {
+                $chosen = Select-Switch $adapter.switch
+                if ($chosen) {
+                    $new.SwitchName = $chosen
+                }
+            }
+            if ($adapter.mac) {
+                $new.StaticMacAddress = $adapter.mac
+            }
+            if ($generation -eq 1) {
+                $new.IsLegacy = $adapter.legacy
+            }
+            $made = Add-VMNetworkAdapter @new -Passthru
+            if ($null -ne $adapter.vlan) {
+                Set-VMNetworkAdapterVlan -VMNetworkAdapter $made -Access -VlanId $adapter.vlan -Confirm:$false
+            }
+        }
+    }
+}
+
+function New-Machine($machine) {
+    $generation = $machine.generation
+    if ($null -eq $generation -and -not $WhatIfPreference) {
+        $generation = [int] (Read-Host -Prompt "Generation of '$($machine.name)' is not known. 1 (BIOS) or 2 (UEFI)")
+    }
+    $same = @(Get-VM | Where-Object { $_.Name -eq $machine.name })
+    if ($same.Count) {
+        throw "There is another machine with this name. Rename or remove it first (its disks stay)."
+    }
+    $what = "New machine, generation $generation, {0:N0} MB, $($machine.processors) processors" -f ($machine.memory / $mb)
+    if ($PSCmdlet.ShouldProcess($machine.name, $what)) {
+        $vm = New-VM -Name $machine.name -Generation $generation -MemoryStartupBytes $machine.memory -NoVHD -Confirm:$false
+        try {
+            Set-VMProcessor -VM $vm -Count $machine.processors -Confirm:$false
+            if ($machine.dynamic_memory) {
+                Set-VMMemory -VM $vm -DynamicMemoryEnabled $true -MinimumBytes $machine.memory_minimum -MaximumBytes $machine.memory_maximum -Confirm:$false
+            }
+            Get-VMNetworkAdapter -VM $vm | Remove-VMNetworkAdapter -Confirm:$false
+            Add-OldDisk $vm $machine
+            Add-OldAdapter $vm $machine $generation
+            if ($generation -eq 2) {
+                if ($machine.secure_boot -eq $false) {
+                    Set-VMFirmware -VM $vm -EnableSecureBoot Off -Confirm:$false
+                }
+                elseif ($machine.secure_boot_template) {
+                    Set-VMFirmware -VM $vm -EnableSecureBoot On -SecureBootTemplateId $machine.secure_boot_template -Confirm:$false
+                }
+                $drives = @(Get-VMHardDiskDrive -VM $vm)
+                if ($drives.Count) {
+                    Set-VMFirmware -VM $vm -FirstBootDevice $drives[0] -Confirm:$false
+                }
+            }
+            # the old identifier: by it the next run knows this machine
+            Set-VM -VM $vm -Notes "$($machine.notes)`r`nRehost: $($machine.id)" -Confirm:$false
+            if ($machine.start_action) {
+                Set-VM -VM $vm -AutomaticStartAction $machine.start_action -Confirm:$false
+            }
+            if ($machine.stop_action) {
+                Set-VM -VM $vm -AutomaticStopAction $machine.stop_action -Confirm:$false
+            }
+        }
+        catch {
+            # only the machine that was begun a moment ago; files of disks are never deleted by this
+            Remove-VM -VM $vm -Force -Confirm:$false
+            throw
+        }
+    }
+}
+
+# --- one machine after the other -------------------------------------------------------------------------------------
+
+function Find-Machine($machine) {
+    # under its own identifier, or made anew by an earlier run
+    Get-VM | Where-Object { "$($_.Id)" -eq $machine.id -or "$($_.Notes)".EndsWith("Rehost: $($machine.id)") }
+}
+
+function Restore-Machine($machine) {
+    if (@(Find-Machine $machine).Count) {
+        return 'was there already'
+    }
+    if (-not $machine.complete) {
+        Write-Warning -Message "$($machine.name) is not complete in this capture: see index.html. The other disk may have it whole."
+    }
+    foreach ($path in $machine.lost) {
+        Write-Warning -Message "$path was not found or not readable when the host was captured."
+    }
+    foreach ($path in $machine.physical) {
+        Write-Warning -Message "It used a physical disk or drive ($path): attach it by hand."
+    }
+    Restore-File $machine
+    $known = @(Get-VMHostSupportedVersion | ForEach-Object { '{0}.{1}' -f $_.Version.Major, $_.Version.Minor })
+    $anew = $NewMachine -or -not $machine.configuration
+    if (-not $anew -and $machine.version -and $known -notcontains $machine.version) {
+        Write-Host -Object "  Configuration version $($machine.version); this host takes: $($known -join ', ')"
+        if (-not $WhatIfPreference -and -not (Confirm-Word 'Make a new machine around its disks instead?')) {
+            return 'left out: its configuration version does not fit this host'
+        }
+        $anew = $true
+    }
+    if ($anew) {
+        New-Machine $machine
+    }
+    else {
+        Register-Machine $machine
+    }
+    $found = @(Find-Machine $machine)
+    if (-not $found.Count) {
+        return 'not done'
+    }
+    if ($machine.tpm) {
+        Write-Warning -Message "It has a virtual TPM: it starts only with the old host's certificates (Restore-Host.ps1 -GuardianFolder)."
+    }
+    if ($machine.highly_available) {
+        Write-Warning -Message 'It was a role of a cluster: add it to the new one by hand.'
+    }
+    if ($machine.replica) {
+        Write-Warning -Message 'It was replicated: set the replication up anew.'
+    }
+    return 'is there'
+}
+
+function Update-Machine($machine) {
+    foreach ($vm in @(Find-Machine $machine)) {
+        if ($PSCmdlet.ShouldProcess($machine.name, "Raise its configuration version $($vm.Version); there is no way back")) {
+            Update-VMVersion -VM $vm -Force -Confirm:$false
+        }
+    }
+}
+
+$text = Get-Content -LiteralPath (Join-Path -Path $PSScriptRoot -ChildPath 'restore.json') -Raw -Encoding UTF8
+$data = $text | ConvertFrom-Json
+if ($data.format -ne 1) {
+    throw "restore.json is of format $($data.format); this script knows format 1."
+}
+$machines = @($data.machines | Where-Object { -not $Name.Count -or $Name -contains $_.name -or $Name -contains $_.id })
+foreach ($wanted in $Name) {
+    if (-not @($machines | Where-Object { $_.name -eq $wanted -or $_.id -eq $wanted }).Count) {
+        throw "There is no machine '$wanted' in this capture. There are: $(@($data.machines | ForEach-Object { $_.name }) -join ', ')"
+    }
+}
+if ($NewMachine -and -not $Name.Count) {
+    throw '-NewMachine is meant for single machines: name them with -Name.'
+}
+
+$results = New-Object System.Collections.ArrayList
+$failed = 0
+foreach ($machine in $machines) {
+    Write-Host -Object ''
+    Write-Host -Object "$($machine.name) ($($machine.id))"
+    try {
+        $result = Restore-Machine $machine
+        if ($UpdateVersion) {
+            Update-Machine $machine
+        }
+    }
+    catch {
+        $result = "FAILED: $($_.Exception.Message)"
+        $failed++
+    }
+    [void] $results.Add("$($machine.name): $result")
+    Write-Host -Object "  $result"
+}
+Write-Host -Object ''
+$results | ForEach-Object { Write-Host -Object $_ }
+Write-Host -Object ''
+Write-Host -Object 'Start one machine, look at it, then the next. Of a domain controller only one copy may ever run.'
+if ($failed) {
+    exit 1
+}
