@@ -29,7 +29,7 @@ from rehost_payload.capture.scan import Scan, scan_volumes
 from rehost_payload.formats.filesystem import has_suffix
 from rehost_payload.repair.model import VolumeRef
 from rehost_payload.survey.cache import CachedSource
-from rehost_payload.survey.model import Disk, Problem, WindowsInstallation
+from rehost_payload.survey.model import Controller, Disk, Problem, WindowsInstallation
 from rehost_payload.survey.volumes import OpenVolume, survey_disk, survey_volumes
 from rehost_payload.survey.windows import survey_windows
 from rehost_payload.system.protocol import Progress, System
@@ -42,6 +42,7 @@ class _Machine:
     disks: tuple[Disk, ...]
     volumes: tuple[OpenVolume, ...]
     windows: tuple[WindowsInstallation, ...]
+    controllers: tuple[Controller, ...]
 
 
 def find_host(system: System, progress: Progress, choices: CaptureChoices) -> FoundHost:
@@ -81,7 +82,7 @@ def _opened(system: System, progress: Progress, problems: list[Problem]) -> Iter
             except OSError as error:
                 problems.append(Problem("io", handle.info.path, str(error)))
         windows = [w for volume in volumes for w in survey_windows(volume, problems)]
-        yield _Machine(tuple(disks), tuple(volumes), tuple(windows))
+        yield _Machine(tuple(disks), tuple(volumes), tuple(windows), tuple(system.controllers()))
     finally:
         for handle in handles:
             handle.close()
@@ -147,6 +148,7 @@ def _found(
         lost={g: path for g, path in (known or {}).items() if places.resolve(path) is None},
         hosts=tuple(w for w in machine.windows if w.hyperv_host),
         disks=machine.disks,
+        controllers=machine.controllers,
         left_out=tuple(places.original(p.volume, p.path) for p in scan.left_out),
         problems=tuple(dict.fromkeys(places.problems)),
     )

@@ -9,7 +9,7 @@ from rehost_payload.formats.vhd import Vhd
 from rehost_payload.formats.vhdx import Vhdx
 from rehost_payload.formats.vm_model import SavedState, VirtualMachine
 from rehost_payload.repair.model import VolumeRef
-from rehost_payload.survey.model import Disk, Problem, WindowsInstallation
+from rehost_payload.survey.model import Controller, Disk, Problem, WindowsInstallation
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class FoundMachine:
     stray: tuple[str, ...] = ()  # differencing disks on its chains that no configuration names
     missing: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()  # ISO and floppy images that are not there, or drives of the host
 
 
 @dataclass(frozen=True)
@@ -151,5 +152,6 @@ class FoundHost:
     lost: dict[str, str] = field(default_factory=dict)  # of these, those that are nowhere
     hosts: tuple[WindowsInstallation, ...] = ()
     disks: tuple[Disk, ...] = ()
+    controllers: tuple[Controller, ...] = ()
     left_out: tuple[str, ...] = ()  # virtual disks in backups, captures and recycle bins
     problems: tuple[Problem, ...] = ()

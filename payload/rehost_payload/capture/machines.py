@@ -42,7 +42,7 @@ class _Parts:
     chains: dict[str, Chain] = field(default_factory=dict)
     missing: dict[str, None] = field(default_factory=dict)
     unreached: dict[str, None] = field(default_factory=dict)
-    states: list[str] = field(default_factory=list)
+    images: dict[str, None] = field(default_factory=dict)  # that are not there
 
     def add(self, file: FoundFile | None, role: Role) -> None:
         if file is not None:
@@ -85,7 +85,10 @@ class Machines:
     # --- checkpoints
 
     def _checkpoints_of(self, heads: Sequence[FoundConfiguration]) -> dict[str, list[FoundConfiguration]]:
-        """By the machine's configuration file. By what the machine lists, by the machine's GUID, or by a common disk."""
+        """By the machine's configuration file. By what the machine lists, by its GUID, by a common disk.
+
+        One that cannot be read belongs to the only machine whose folder lies beside its own.
+        """
         found: dict[str, list[FoundConfiguration]] = {}
         for checkpoint in (c for c in self._configurations if c.kind == "checkpoint"):
             owners = [h for h in heads if self._lists(h, checkpoint)]
@@ -93,6 +96,9 @@ class Machines:
                 owners = [h for h in heads if checkpoint.machine and h.id == checkpoint.machine.machine_id]
             if not owners:
                 owners = [h for h in heads if self._share_a_disk(h, checkpoint)]
+            if not owners and checkpoint.machine is None:
+                owners = [h for h in heads if _home(h) == _home(checkpoint)]
+                owners = owners if len(owners) == 1 else []
             if len(owners) > 1:  # copies of a machine have its GUIDs: the nearest folder counts
                 owners = [max(owners, key=lambda h: _common(h.file.original, checkpoint.file.original))]
             if owners:
@@ -149,6 +155,7 @@ class Machines:
             checkpoint_states=tuple(states),
             missing=tuple(parts.missing),
             unreached=tuple(parts.unreached),
+            images=tuple(parts.images),
         )
 
     def _registered(self, configuration: FoundConfiguration) -> bool | None:
@@ -230,14 +237,23 @@ class Machines:
             if drive.empty:
                 continue
             place = (drive.bus, drive.controller, drive.slot)
+            if drive.medium.upper() in ("ISO", "VFD"):
+                self._image(parts, drive)
+                continue
             if not drive.is_file:
                 uses.append(DiskUse(*place, drive.path or drive.medium, pass_through=True))
                 continue
-            if drive.medium.upper() != "VHD":
-                self._named(parts, drive.path, Role.IMAGE)
-                continue
             uses.append(DiskUse(*place, *self._attach(parts, drive)))
         return uses
+
+    def _image(self, parts: _Parts, drive: Drive) -> None:
+        """An ISO or floppy image: a machine is whole without it. A drive of the host is none."""
+        place = self._places.resolve(drive.path) if drive.is_file else None
+        file = None if place is None else self._places.file(place)
+        if file is not None:
+            parts.add(file, Role.IMAGE)
+        else:
+            parts.images.setdefault(drive.path)
 
     def _attach(self, parts: _Parts, drive: Drive) -> tuple[str, tuple[str, ...]]:
         """The disk's original path and its chain; the files of the chain become the machine's."""
@@ -327,6 +343,12 @@ def file_role(path: str, state_role: Role) -> Role:
         return state_role
     ending = path[path.rfind(".") :].lower()
     return _ROLES.get(ending, Role.CHANGE_TRACKING if ending in _TRACKING else Role.UNKNOWN)
+
+
+def _home(configuration: FoundConfiguration) -> tuple[str, str]:
+    """The folder that holds "Virtual Machines" and "Snapshots"."""
+    file = configuration.file
+    return file.volume, file.path.lower().rpartition("\\")[0].rpartition("\\")[0]
 
 
 def _common(first: str, second: str) -> int:

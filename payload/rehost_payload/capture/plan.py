@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from rehost_payload.capture.assess import assess
 from rehost_payload.capture.find import find_host
 from rehost_payload.capture.found import FoundFile, FoundHost, FoundMachine, MachineFile
 from rehost_payload.capture.model import (
@@ -17,6 +18,7 @@ from rehost_payload.capture.model import (
     SourceRef,
 )
 from rehost_payload.capture.names import MOST_FOLDER, Names, safe_name
+from rehost_payload.capture.selection import selected, unit_ids
 from rehost_payload.capture.summary import summarize
 from rehost_payload.repair.model import Finding, VolumeRef
 from rehost_payload.system.protocol import Progress, System
@@ -47,14 +49,20 @@ def find_and_plan(
     Raises SystemError_ where the disks cannot be listed. What cannot be read is named in findings and problems.
     """
     found = find_host(system, progress, choices)
-    return found, plan(found, choices)
+    return found, plan(found, choices, assess(found, choices))
 
 
 def plan(found: FoundHost, choices: CaptureChoices, findings: Sequence[Finding] = ()) -> CapturePlan:
-    """What is copied. Pure. A file that several machines need is in the first one's folder, once."""
+    """What is copied. Pure. A file that several machines need is in the first one's folder, once.
+
+    ``findings`` go to their machine's unit, those of host and volumes to the plan itself.
+    """
     units = _Planner(found, choices).units()
-    subjects = {u.id for u in units}
-    units = tuple(replace(u, findings=tuple(f for f in findings if f.subject == u.id)) for u in units)
+    subjects = {u.id for u in units if u.kind == "machine"}
+    units = tuple(
+        replace(u, findings=tuple(f for f in findings if f.subject == u.id and u.id in subjects))
+        for u in units
+    )
     name = safe_name(found.name or "unknown", 15)
     return CapturePlan(
         name=f"Rehost-{name}-{choices.taken[:10]}",
@@ -62,37 +70,6 @@ def plan(found: FoundHost, choices: CaptureChoices, findings: Sequence[Finding] 
         units=units,
         findings=tuple(f for f in findings if f.subject not in subjects),
     )
-
-
-def unit_ids(found: FoundHost) -> dict[str, str]:
-    """The id of each machine's unit by its configuration's path: the GUID, for a second one of it with "~2"."""
-    ids: dict[str, str] = {}
-    count: dict[str, int] = {}
-    for machine in found.machines:
-        number = count[machine.id] = count.get(machine.id, 0) + 1
-        original = machine.configuration.file.original
-        ids[original] = machine.id if number == 1 else f"{machine.id}~{number}"
-    return ids
-
-
-def selected(found: FoundHost, choices: CaptureChoices) -> list[FoundMachine]:
-    """The machines to be captured, by id (GUID or unit) or by name, whatever the case."""
-    if choices.machines is None:
-        return list(found.machines)
-    wanted = {text.strip("{}").casefold() for text in choices.machines}
-    ids = unit_ids(found)
-    return [m for m in found.machines if wanted & _called(m, ids)]
-
-
-def unknown_machines(found: FoundHost, choices: CaptureChoices) -> list[str]:
-    """What the operator named and no machine is called."""
-    ids = unit_ids(found)
-    known = {word for m in found.machines for word in _called(m, ids)}
-    return [text for text in choices.machines or () if text.strip("{}").casefold() not in known]
-
-
-def _called(machine: FoundMachine, ids: dict[str, str]) -> set[str]:
-    return {machine.id, ids[machine.configuration.file.original], machine.name.casefold()}
 
 
 def wanted(entry: MachineFile, choices: CaptureChoices) -> bool:
