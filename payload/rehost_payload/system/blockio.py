@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
-import struct
+import sys
 import time
 
 from rehost_payload.system.protocol import SystemError_
+
+if sys.platform != "win32":  # imported everywhere, called on Linux
+    import fcntl
 
 _BLKRRPART = 0x125F
 _BLKFLSBUF = 0x1261
 _BLKPG = 0x1269
 _BLKPG_ADD, _BLKPG_DELETE = 1, 2
-_BLKGETSIZE64 = 0x80081272
 _GONE = (errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, errno.ENOENT)
 _ALIGNMENT = 4096
 
@@ -159,11 +160,3 @@ def delete_partition(path: str, number: int) -> None:
         _partition_request(path, _BLKPG_DELETE, number, 0, 0)
     except OSError as error:
         raise os_error(error, path) from error
-
-
-def device_size(descriptor: int) -> int:
-    """Size in bytes of a block device; of a file its length."""
-    try:
-        return int(struct.unpack("<Q", fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8)))[0])
-    except OSError:
-        return os.fstat(descriptor).st_size

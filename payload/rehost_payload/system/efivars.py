@@ -7,16 +7,19 @@ flag is taken off for the moment of the change (Documentation/filesystems/efivar
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import struct
+import sys
 from pathlib import Path
 
 from rehost_payload.formats.efi import parse_boot_order, parse_load_option
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.survey.model import Firmware, FirmwareBootEntry, FirmwareMode
 from rehost_payload.system.protocol import SystemError_
+
+if sys.platform != "win32":  # imported everywhere, called on Linux
+    import fcntl
 
 GLOBAL_GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _ATTRIBUTES = 7  # non-volatile, boot service access, runtime access

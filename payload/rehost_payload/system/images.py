@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,8 @@ from types import TracebackType
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.formats.partitions import detect_sector_size
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
-from rehost_payload.system.blockio import device_size
 from rehost_payload.system.folders import driver_folders
-from rehost_payload.system.handles import FileDisk
+from rehost_payload.system.handles import FileDisk, open_readable, pread, size_of
 from rehost_payload.system.nbd import NbdClient
 from rehost_payload.system.protocol import DiskHandle, DiskInfo, SystemError_, WritableVolume
 
@@ -51,6 +51,8 @@ class NbdDisk:
 
     def __init__(self, path: Path, kind: str) -> None:
         """Raises SystemError_ ("tool-missing", "image")."""
+        if sys.platform == "win32":
+            raise SystemError_("image", f"{path} is a {kind} image; on Windows only raw images can be read")
         program = shutil.which("qemu-nbd")
         if program is None:
             raise SystemError_(
@@ -142,17 +144,17 @@ def _refusal(said: str) -> str:
 def open_image(path: Path) -> FileDisk | NbdDisk:
     """Opens one image, or a block device, for reading. Raises SystemError_ ("image", "tool-missing")."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_readable(path)
     except OSError as error:
         raise SystemError_("image", f"{path}: {error.strerror}") from error
     try:
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise SystemError_("image", f"{path}: neither a file nor a block device")
-        size = device_size(descriptor)
+        size = size_of(descriptor)
         if size < 512:
             raise SystemError_("image", f"{path}: {size} bytes are no disk")
-        kind = image_format(os.pread(descriptor, 512, 0), os.pread(descriptor, 512, size - 512))
+        kind = image_format(pread(descriptor, 512, 0), pread(descriptor, 512, size - 512))
         if kind == "raw":
             info = DiskInfo(str(path), size, 512, transport="image")
             disk = FileDisk(info, descriptor)

@@ -476,11 +476,13 @@ def _progress(texts: Texts) -> ProgressLine:
 
 
 def _system() -> System:
-    if not sys.platform.startswith("linux"):
-        _fail("on this system only disk images and saved surveys can be looked at", USAGE)
-    from rehost_payload.system.linux import LinuxSystem
+    from rehost_payload.system.here import this_machine
+    from rehost_payload.system.protocol import SystemError_
 
-    return LinuxSystem()
+    try:
+        return this_machine()
+    except SystemError_ as e:
+        _fail(e.detail, USAGE)
 
 
 def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str | None = None) -> Survey:

@@ -1,18 +1,21 @@
-"""A line-oriented console: works on a VGA text console, a serial line and a pipe, and trusts none of them.
+"""A line-oriented console: works on a VGA text console, in a Windows console window, on a serial line and a pipe, and
+trusts none of them.
 
-No cursor movement, no colours, no single-key mode: the kernel's line editing does what is needed, and noise on a
+No cursor movement, no colours, no escape sequences, no single-key mode: the kernel's line editing does what is needed, and noise on a
 serial line does nothing before somebody presses Enter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
+from rehost_payload.system import terminal
 from rehost_payload.ui.texts import ascii_fold, clean
 
 MAX_LINE = 200
@@ -47,7 +50,7 @@ def speaks_utf8(fd: int, stream_encoding: str | None, system: Path = Path("/sys"
     try:
         name = os.ttyname(fd)
     except (OSError, AttributeError):
-        return True  # a file or a pipe
+        return True  # a file or a pipe, or Windows, whose consoles take Unicode
     if name == "/dev/console":
         try:
             name = "/dev/" + (system / "class/tty/console/active").read_text().split()[-1]
@@ -69,6 +72,13 @@ def _stdin() -> int:
         return -1
 
 
+def _descriptor(stream: TextIO) -> list[int]:
+    try:
+        return [stream.fileno()]
+    except (AttributeError, OSError, ValueError):
+        return []
+
+
 class Console:
     """Reads lines from ``fd`` and writes text to ``out``."""
 
@@ -82,6 +92,7 @@ class Console:
     ) -> None:
         self.fd = _stdin() if fd is None else fd
         self._out = sys.stdout if out is None else out
+        self._in: BinaryIO | None = None
         if utf8 is None:
             utf8 = speaks_utf8(self.fd, getattr(self._out, "encoding", None))
         self.utf8 = utf8
@@ -102,11 +113,11 @@ class Console:
         """(columns, rows); a serial line says 0 x 0 and is taken for 80 x 24."""
         if self._size is not None:
             return self._size
-        try:
-            found = os.get_terminal_size(self.fd)
-        except OSError:
-            return 80, 24
-        return (found.columns or 80, found.lines or 24)
+        for fd in (self.fd, *_descriptor(self._out)):  # Windows knows the size of what is written to only
+            with contextlib.suppress(OSError, ValueError):
+                found = os.get_terminal_size(fd)
+                return (found.columns or 80, found.lines or 24)
+        return 80, 24
 
     @property
     def width(self) -> int:
@@ -172,7 +183,7 @@ class Console:
                 tick()
                 continue
             try:
-                data = os.read(self.fd, 1024)
+                data = self._reader().read(1024)
             except OSError as e:
                 raise HungUp(str(e)) from e
             if not data:
@@ -187,6 +198,12 @@ class Console:
             if len(self._pending) > _BUFFER and not re.search(rb"[\r\n]", self._pending):
                 self._pending, self._overflow = b"", True
 
+    def _reader(self) -> BinaryIO:
+        if self._in is None:
+            terminal.tame(self.fd)
+            self._in = terminal.reader(self.fd)
+        return self._in
+
     def _take(self) -> bytes | None:
         """A whole line from what was read; the rest of an oversized one is thrown away."""
         while match := re.search(rb"\r\n|\r|\n", self._pending):
@@ -198,9 +215,7 @@ class Console:
         return None
 
     def _ready(self, seconds: float) -> bool:
-        import select
-
         try:
-            return bool(select.select([self.fd], [], [], seconds)[0])
+            return terminal.is_ready(self.fd, seconds)
         except OSError as e:
             raise HungUp(str(e)) from e

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_LOCKED = 1 << 20
 
 
 class Busy(Exception):
@@ -19,7 +23,7 @@ class Busy(Exception):
 def state_folder() -> Path:
     """/run/rehost, or its like where there is no such thing (a workstation, WinPE)."""
     folder = Path("/run/rehost")
-    if not os.access(folder.parent, os.W_OK):
+    if os.name == "nt" or not os.access(folder.parent, os.W_OK):
         import tempfile
 
         owner = os.getuid() if hasattr(os, "getuid") else "system"
@@ -60,10 +64,19 @@ def work_lock(
 
 
 def _lock(file: IO[str], wait: bool) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        # far behind the text: on Windows nobody else may read a locked byte
+        os.lseek(file.fileno(), _LOCKED, os.SEEK_SET)
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                return
+            except OSError:
+                if not wait:
+                    raise
+                time.sleep(0.2)
     else:
         import fcntl
 

@@ -352,9 +352,9 @@ def start(language: str | None = None) -> int:
     """The menu on this terminal, on the machine we run on."""
 
     def make_system() -> System:
-        from rehost_payload.system.linux import LinuxSystem
+        from rehost_payload.system.here import this_machine
 
-        return LinuxSystem()
+        return this_machine()
 
     main = os.environ.get("REHOST_CONSOLE", "main") == "main"
     return Menu(Console(), make_system, language=language, main=main).run()

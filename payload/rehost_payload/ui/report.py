@@ -7,7 +7,8 @@ page is made, because it takes longer than the menu.
 from __future__ import annotations
 
 import json
-import platform
+import os
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +62,13 @@ class Report:
 
 
 def platform_name() -> str:
-    return f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    """The base that the run was made on. (`platform` asks WMI on Windows, which WinPE need not have.)"""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return f"Windows {version.major}.{version.minor}.{version.build}, Python {python}"
+    found = os.uname()
+    return f"{found.sysname} {found.release}, Python {python}"
 
 
 def to_json(report: Report) -> str:

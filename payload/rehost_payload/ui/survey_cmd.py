@@ -87,11 +87,9 @@ def survey(images: tuple[Path, ...], pci: str | None, json_: bool, language: str
 def _survey(images: tuple[Path, ...], progress: Progress, controllers: tuple[Controller, ...]) -> Survey:
     if images:
         return survey_images(images, progress, controllers)
-    if not sys.platform.startswith("linux"):
-        raise SystemError_("system", "on this system only disk images can be surveyed: give --image FILE")
-    from rehost_payload.system.linux import LinuxSystem
+    from rehost_payload.system.here import this_machine
 
-    return survey_machine(LinuxSystem(), progress)
+    return survey_machine(this_machine(), progress)
 
 
 def print_lines(lines: list[str]) -> None:
