@@ -85,6 +85,16 @@ def main() -> None:
     "--boot-files", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Put vmlinuz and initrd.img there as well (PXE, direct start).",
 )  # fmt: skip
+@click.option(
+    "--drivers", multiple=True, type=click.Path(path_type=Path), metavar="DIR|FILE",
+    help="Driver packages for the medium: a folder, ZIP, EXE, CAB, MSI or 7z; may be repeated.  "
+    "[default: drivers/packages]",
+)  # fmt: skip
+@click.option("--no-drivers", is_flag=True, help="No driver packages, not even those of drivers/packages.")
+@click.option(
+    "--allow-unverified-drivers", is_flag=True,
+    help="Take packages whose signature is missing or wrong, too; build.json says so.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def build(
@@ -98,6 +108,9 @@ def build(
     compression: int,
     append: str,
     boot_files: Path | None,
+    drivers: tuple[Path, ...],
+    no_drivers: bool,
+    allow_unverified_drivers: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -110,9 +123,14 @@ def build(
       rehost build -o out/rehost.iso                     newest packages, from the network
       rehost build --offline -o out/rehost.iso           the packages of the last build
       rehost build --append 'rehost.keymap=de' -o de.iso German keyboard on the screen console
+      rehost build --drivers SmartPQI.zip -o out/rehost.iso   with a controller's driver package
       rehost build --json -q -o out/rehost.iso           for scripts
     """
-    from rehost_builder.debian.build import DebianOptions, build_debian_iso, default_cache, expected_steps
+    from rehost_builder.debian.build import DebianOptions, build_debian_iso, expected_steps
+    from rehost_builder.drivers.bundle import default_sources
+
+    if no_drivers and drivers:
+        raise click.UsageError("--drivers and --no-drivers exclude each other")
 
     options = DebianOptions(
         output=output,
@@ -124,12 +142,17 @@ def build(
         compression=compression,
         append=append,
         boot_files=boot_files,
+        drivers=() if no_drivers else drivers or default_sources(),
+        allow_unverified_drivers=allow_unverified_drivers,
     )
-    expected = expected_steps((cache or default_cache()) / "debian" / suite, offline or lock is not None)
-    result = build_debian_iso(options, Progress(expected, quiet=quiet))
+    result = build_debian_iso(options, Progress(expected_steps(options), quiet=quiet))
     if as_json:
         click.echo(json.dumps(asdict(result), default=str, indent=1))
     else:
+        if result.drivers:
+            click.echo(
+                f"drivers: {', '.join(result.drivers)} ({result.drivers_size / 1e6:.1f} MB of the medium)"
+            )
         click.echo(
             f"{result.iso}: {result.size / 1e6:.1f} MB in {result.seconds:.0f} s, "
             f"{result.packages} packages, kernel {result.kernel}\nsha256 {result.sha256}"

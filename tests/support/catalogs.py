@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from asn1crypto import algos, cms, core
 
 from rehost_builder.drivers.catalog import CertificateTrustList, IndirectData, NameValue
-from support.signing import Authority, signed_data, whql
+from support.signing import PE_IMAGE, Authority, signed_data, whql
 
 _NAME = "1.3.6.1.4.1.311.12.2.1"
 CTL = "1.3.6.1.4.1.311.10.1"
@@ -37,7 +37,8 @@ def trust_list(
     """What is signed in a catalog."""
     subjects = []
     for name, digest in members.items():
-        data = core.Sequence.load(bytes.fromhex("300c060a2b060104018237020119"))
+        program = name.lower().endswith((".sys", ".exe", ".dll"))
+        data = core.Sequence.load(PE_IMAGE if program else bytes.fromhex("300c060a2b060104018237020119"))
         info = IndirectData(
             {
                 "data": core.Any(data),

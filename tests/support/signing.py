@@ -20,6 +20,8 @@ from rehost_builder.drivers.pe import file_digests
 from rehost_builder.drivers.signature import ATTESTED, WHQL
 
 PUBLISHER = "Example Hardware Compatibility Publisher"
+PE_IMAGE = bytes.fromhex("3017060a2b06010401823702010f3009030100a004a2028000")
+"""SpcPeImageData as signing tools write it: the whole image, no name."""
 _CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
 _HASHES = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}
 
@@ -174,8 +176,7 @@ def with_signature(data: bytes, signer: Authority, *, of: bytes | None = None) -
     others = {d for d in file_digests(of or data) if len(d) == 32} - {flat}
     content = IndirectData(
         {
-            # SpcPeImageData without anything in it
-            "data": core.Any(core.Sequence.load(bytes.fromhex("300c060a2b06010401823702010f"))),
+            "data": core.Any(core.Sequence.load(PE_IMAGE)),
             "digest": algos.DigestInfo({"digest_algorithm": {"algorithm": "sha256"}, "digest": others.pop()}),
         }
     )

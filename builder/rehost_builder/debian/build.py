@@ -20,7 +20,7 @@ from rehost_builder.debian import tree
 from rehost_builder.debian.apt import KEYRING, Apt, Candidate, host_acquire_settings, host_sources
 from rehost_builder.debian.extract import is_wanted, unpack
 from rehost_builder.debian.guest import Guest
-from rehost_builder.debian.image import write_image
+from rehost_builder.debian.image import packed_size, write_image
 from rehost_builder.debian.lock import Lock, newest_date, read_lock, wrong_packages
 from rehost_builder.debian.medium import BIOS_LOADER, EFI_IMAGE, LABEL, BootFiles, medium_files
 from rehost_builder.debian.modules import parse_wishes, select_modules
@@ -34,6 +34,7 @@ from rehost_builder.debian.packages import (
     UNPACKED_FOR_TOOLS,
 )
 from rehost_builder.debian.pypackages import PACKAGES, install_package, install_payload
+from rehost_builder.drivers.bundle import VERIFIED, Bundle, collect
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
 from rehost_builder.progress import Progress
@@ -42,8 +43,11 @@ from rehost_builder.templates import iso_folder, render
 _COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests"
 """Quiet; no self-tests of ciphers that nothing here relies on (a fifth of the start)."""
 _SPACE_NEEDED = 500 << 20
+DRIVERS = "usr/share/rehost/drivers"
+"""Where the driver packages are in the running system, a folder for each."""
 
 STEPS = {
+    "drivers": 3.0,
     "package lists": 5.0,
     "packages": 15.0,
     "unpack": 9.0,
@@ -72,6 +76,9 @@ class DebianOptions:
     """Kernel options for every entry of the boot menu ("rehost.run=repair rehost.keymap=de")."""
     boot_files: Path | None = None
     """A folder that gets vmlinuz and initrd.img as well: for PXE, and for starting them directly."""
+    drivers: tuple[Path, ...] = ()
+    """Folders and archives with driver packages for the medium."""
+    allow_unverified_drivers: bool = False
     epoch: int | None = None
     """Seconds since 1970 that date everything; None: SOURCE_DATE_EPOCH, else the newest package's date."""
 
@@ -86,6 +93,10 @@ class BuildResult:
     packages: int
     epoch: int
     seconds: float = 0.0
+    drivers: tuple[str, ...] = ()
+    """Names of the driver packages on the medium."""
+    drivers_size: int = 0
+    """Bytes by which they make the medium larger."""
     steps: dict[str, float] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     """ELF files left out because a library they need is not part of the image."""
@@ -99,19 +110,26 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rehost"
 
 
+def cache_of(options: DebianOptions) -> Path:
+    """The folder of packages and lock for the release that is built from."""
+    return (options.cache or default_cache()).resolve() / "debian" / options.suite
+
+
 def build_debian_iso(options: DebianOptions, progress: Progress | None = None) -> BuildResult:
     """Builds the ISO. Raises BuildError (nothing is left half-done) and KeyboardInterrupt (likewise)."""
     start = time.monotonic()
-    cache = (options.cache or default_cache()).resolve() / "debian" / options.suite
+    cache = cache_of(options)
     output = options.output.resolve()
     with _clear_messages(cache, output):
         cache.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
-        progress = progress or Progress(expected_steps(cache, options.offline or options.lock is not None))
-        with only_build(cache, progress):
+        progress = progress or Progress(expected_steps(options))
+        with only_build(cache, progress), tempfile.TemporaryDirectory(prefix="rehost-drivers-") as drivers:
+            # first: it is what most often is not as it should be
+            bundle = _drivers(options, Path(drivers) / "drivers", progress)
             lock, archives = _packages(options, cache, progress)
             with _workspace() as work:
-                result = _assemble(options, lock, archives, output, work, progress)
+                result = _assemble(options, lock, archives, bundle, output, work, progress)
     with suppress(OSError):
         (cache / "timings.json").write_text(json.dumps(progress.measured))
     return replace(result, seconds=time.monotonic() - start, steps=dict(progress.measured))
@@ -129,17 +147,33 @@ def only_build(cache: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def expected_steps(cache: Path, cached_only: bool = False) -> dict[str, float]:
-    """How long each step took last time with this cache; where that is unknown, `STEPS`.
-
-    ``cached_only``: without the steps that need a network.
-    """
-    steps = {t: s for t, s in STEPS.items() if not (cached_only and t in ("package lists", "packages"))}
+def expected_steps(options: DebianOptions) -> dict[str, float]:
+    """How long each step took last time with this cache; where that is unknown, `STEPS`."""
+    cache = cache_of(options)
+    left_out = {"package lists", "packages"} if options.offline or options.lock is not None else set()
+    if not options.drivers:
+        left_out.add("drivers")
+    steps = {t: s for t, s in STEPS.items() if t not in left_out}
     try:
         known = json.loads((cache / "timings.json").read_text())
         return {title: float(known.get(title, seconds)) for title, seconds in steps.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return steps
+
+
+def _drivers(options: DebianOptions, place: Path, progress: Progress) -> Bundle:
+    if not options.drivers:
+        return Bundle(place)
+    with progress.step("drivers"):
+        bundle = collect(options.drivers, place, allow_unverified=options.allow_unverified_drivers)
+    for one in bundle.left_out:
+        progress.note(f"left out: {one.source}: {one.reason}")
+    for package in bundle.packages:
+        if package.verified != VERIFIED:
+            progress.note(
+                f"warning: {package.source} is not verified ({package.verified}): {'; '.join(package.problems[:3])}"
+            )
+    return bundle
 
 
 def _packages(options: DebianOptions, cache: Path, progress: Progress) -> tuple[Lock, Path]:
@@ -224,7 +258,13 @@ def _fetch_locked(
 
 
 def _assemble(
-    options: DebianOptions, lock: Lock, archives: Path, output: Path, work: Path, progress: Progress
+    options: DebianOptions,
+    lock: Lock,
+    archives: Path,
+    bundle: Bundle,
+    output: Path,
+    work: Path,
+    progress: Progress,
 ) -> BuildResult:
     root, boot, tools, kernel_tree = (work / name for name in ("root", "boot", "tools", "kernel"))
     for folder in (root, boot, tools, kernel_tree):
@@ -248,6 +288,10 @@ def _assemble(
         tree.link_applets(root)
         keymaps = tree.write_keymaps(root, tools, guest)
         _write_own_files(root, version)
+        drivers_size = 0
+        if bundle.packages:
+            shutil.copytree(bundle.place, root / DRIVERS)
+            drivers_size = packed_size(bundle.place, compression=options.compression, guest=guest)
     with progress.step("Python"):
         python = [install_package(name, root) for name in PACKAGES]
         python.append(install_payload(root, version))
@@ -267,6 +311,7 @@ def _assemble(
             "epoch": epoch,
             "command_line": _command_line(options),
             "compression": options.compression,
+            "drivers": bundle.described(),
             "packages": [asdict(p) for p in lock.packages],
             "python": [asdict(p) for p in python],
             "texts": _text_digests(),
@@ -306,6 +351,8 @@ def _assemble(
         kernel=release,
         packages=len(lock.packages),
         epoch=epoch,
+        drivers=tuple(p.folder for p in bundle.packages),
+        drivers_size=drivers_size,
         dropped=tuple(dropped),
     )
 

@@ -41,18 +41,31 @@ def write_image(root: Path, image: Path, *, release: str, compression: int, epoc
     busybox.symlink_to("/busybox")
     _same_modes(root / "usr")
     squashfs = image.with_name("usr.squashfs")
+    _squash(root / "usr", squashfs, compression, epoch, guest)
+    outside.append(Node("usr.squashfs", stat.S_IFREG | 0o644, squashfs))
+    with image.open("wb") as out:
+        write_cpio([*nodes_of(root, without="usr"), *outside], out, epoch)
+    squashfs.unlink()
+
+
+def packed_size(folder: Path, *, compression: int, guest: Guest) -> int:
+    """Bytes that a folder takes in the image: by this much it grows, give or take some KB."""
+    squashfs = folder.with_name(f"{folder.name}.squashfs")
+    _squash(folder, squashfs, compression, 0, guest)
+    size = squashfs.stat().st_size
+    squashfs.unlink()
+    return size
+
+
+def _squash(folder: Path, squashfs: Path, compression: int, epoch: int, guest: Guest) -> None:
     guest.run(
-        "usr/bin/mksquashfs", root / "usr", squashfs, "-quiet", "-no-progress", "-noappend",
+        "usr/bin/mksquashfs", folder, squashfs, "-quiet", "-no-progress", "-noappend",
         "-comp", "zstd", "-Xcompression-level", str(compression),
         "-all-root", "-no-xattrs", "-all-time", str(epoch), "-mkfs-time", str(epoch),
         "-processors", "2",
         env={"SOURCE_DATE_EPOCH": None},
         what="the image cannot be packed",
     )  # fmt: skip
-    outside.append(Node("usr.squashfs", stat.S_IFREG | 0o644, squashfs))
-    with image.open("wb") as out:
-        write_cpio([*nodes_of(root, without="usr"), *outside], out, epoch)
-    squashfs.unlink()
 
 
 def _same_modes(folder: Path) -> None:

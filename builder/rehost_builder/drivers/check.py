@@ -7,7 +7,6 @@ worst of those that concern it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import Enum
@@ -27,7 +26,7 @@ from rehost_builder.drivers.signature import SYSTEM_COMPONENT, Signature, Trust
 from rehost_payload.drivers.packages import find_infs, locate
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import DriverVersion, Inf, Model, parse_inf
-from rehost_payload.formats.inf_install import FileCopy, Install
+from rehost_payload.formats.inf_install import FileCopy, Install, source_files
 from rehost_payload.formats.inf_target import SERVERS, Target, target_of
 
 MAX_FILE = 256 << 20  # bytes; driver packages hold no larger ones
@@ -153,9 +152,7 @@ class PackageReport:
 def check_folder(place: Path, microsoft: Iterable[str] | None = None) -> list[PackageReport]:
     """Every package in a folder and below. OSError and FormatError as `find_infs`."""
     known = None if microsoft is None else frozenset(microsoft)
-    # hashing gives the other thread its turn
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda path: check_package(path, known), find_infs([place])))
+    return [check_package(path, known) for path in find_infs([place])]
 
 
 def check_package(path: Path, microsoft: Iterable[str] | None = None) -> PackageReport:
@@ -267,12 +264,14 @@ class _Package:
         return "installs no driver" + (" (null driver)" if any(i.null_driver for i in installs) else "")
 
     def _ids(self, boot: list[int]) -> tuple[str, ...]:
+        sections = {name for name, install in self.installs.items() if _boot_driver(install)}
+        # servers share their models as a rule
+        models = {id(m): m for build in boot for m in self.models[build]}
         ids: dict[str, str] = {}
-        for build in boot:
-            for model in self.models[build]:
-                if _boot_driver(self.installs[model.install_section.lower()]):
-                    for one in model.ids:
-                        ids.setdefault(one.lower(), one)
+        for model in models.values():
+            if model.install_section.lower() in sections:
+                for one in model.ids:
+                    ids.setdefault(one.lower(), one)
         return tuple(ids.values())
 
     def _refused(self, target: Target) -> Verdict:
@@ -405,6 +404,25 @@ class _Package:
             if file.source.lower().endswith(".sys"):
                 at_boot = f"{file.directory}\\{file.name}".lower() in early
                 self._binary(file.source, content, at_boot, held, builds)
+
+        self._listed(catalog, set(wanted))
+
+    def _listed(self, catalog: Catalog | None, known: set[str]) -> None:
+        """Further files that the INF lists and no server installs: the driver store takes them where they are sound."""
+        for file in source_files(self.inf.text, TARGETS[0].architecture):
+            if file.source.lower() in known or file.problem is not None:
+                continue
+            found = locate(self.path.parent, file.source)
+            if found is None:
+                continue
+            try:
+                sound = catalog is not None and catalog.holds(file_digests(_read(found)))
+            except (OSError, FormatError):
+                sound = False
+            if sound:
+                self.files[file.source] = None
+            elif catalog is not None:
+                self.say(file.source, Level.WARN, "is listed, but not as the catalog has it: it is left out")
 
     def _vouched(self, name: str, data: bytes, catalog: Catalog | None, builds: set[int] | None) -> bool:
         """Whether the catalog holds the file's hash; says so."""

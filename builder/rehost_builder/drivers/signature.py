@@ -142,7 +142,7 @@ def verify(signed: Any, microsoft: Iterable[str] | None = None) -> Signature | N
     problem = _content_problem(info, signer, inner["content_type"].dotted, inner["content"].contents or b"")
     last = chain[-1]
     names = [_name(c.subject) for c in chain]
-    if last.subject != last.issuer:
+    if not _same(last.subject, last.issuer):
         names.append(_name(last.issuer))
     return Signature(
         signer=names[0],
@@ -159,9 +159,8 @@ def _signer(info: Any, certificates: list[x509.Certificate]) -> x509.Certificate
     sid = info["sid"]
     for certificate in certificates:
         if sid.name == "issuer_and_serial_number":
-            if (
-                certificate.serial_number == sid.chosen["serial_number"].native
-                and certificate.issuer == sid.chosen["issuer"]
+            if certificate.serial_number == sid.chosen["serial_number"].native and _same(
+                certificate.issuer, sid.chosen["issuer"]
             ):
                 return certificate
         elif certificate.key_identifier == sid.chosen.native:
@@ -176,10 +175,10 @@ def _chain(
     chain = [signer]
     while len(chain) < _MAX_CHAIN:
         last = chain[-1]
-        if last.subject == last.issuer:
+        if _same(last.subject, last.issuer):
             broken = None if _signed_by(last, last) else f"the certificate {_name(last.subject)} is forged"
             return chain, broken
-        issuers = [c for c in certificates if c.subject == last.issuer and c not in chain]
+        issuers = [c for c in certificates if _same(c.subject, last.issuer) and c not in chain]
         if not issuers:
             return chain, None
         issuer = next((c for c in issuers if _signed_by(last, c)), None)
@@ -249,13 +248,18 @@ def _content_problem(info: Any, signer: x509.Certificate, kind: str, content: by
     return None
 
 
+def _same(one: x509.Name, other: x509.Name) -> bool:
+    """Byte by byte, as Windows compares names; the spelling of a name is part of what is signed."""
+    return bool(one.dump() == other.dump())
+
+
 def _trust(chain: list[x509.Certificate], names: list[str], microsoft: frozenset[str]) -> Trust:
     # the signer itself is no authority
     fingerprints = (hashlib.sha256(c["tbs_certificate"].dump()).hexdigest() for c in chain[1:])
     if any(f in microsoft for f in fingerprints):
         return Trust.MICROSOFT
     last = chain[-1]
-    if len(chain) == 1 and last.subject == last.issuer:
+    if len(chain) == 1 and _same(last.subject, last.issuer):
         return Trust.TEST
     # "Microsoft Testing Root Certificate Authority 2010", "WDKTestCert ..."
     if any("test" in name.lower() for name in names):

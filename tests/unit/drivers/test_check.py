@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -27,45 +26,9 @@ from rehost_payload.formats.errors import FormatError
 from support import catalogs, signing
 from support.catalogs import make_catalog
 from support.infs import SERVICE, encoded, package
+from support.packages import INF, OURS, SERVER, digest, driver, put
 from support.pe_image import make_pe
-from support.signing import PUBLISHER, Authority, component_ca
-
-SERVER = {"OS": "Server_v100_X64_RS1,_v100_X64_RS3"}
-INF = encoded(package(), "cp1252")
-
-
-def driver(
-    machine: str = "x64",
-    version: str = "1.2.3.4",
-    subsystem: int = 1,
-    checksum: int | None = None,
-    needs: tuple[int, int] = (6, 1),
-) -> bytes:
-    pe = pefile.PE(data=make_pe(machine, version, subsystem=subsystem), fast_load=True)
-    pe.OPTIONAL_HEADER.MajorOperatingSystemVersion, pe.OPTIONAL_HEADER.MinorOperatingSystemVersion = needs
-    pe.OPTIONAL_HEADER.CheckSum = pe.generate_checksum() if checksum is None else checksum
-    return bytes(pe.write())
-
-
-def digest(data: bytes) -> bytes:
-    """The hash that a catalog holds: Authenticode for programs, which `file_digests` gives beside the flat one."""
-    flat = hashlib.sha256(data).digest()
-    others = {d for d in file_digests(data) if len(d) == 32} - {flat}
-    return others.pop() if others else flat
-
-
-def put(folder: Path, *, inf: bytes = INF, sys: bytes | None = None, catalog: bytes | None = None) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    sys = driver() if sys is None else sys
-    if catalog is None:
-        catalog = make_catalog({"exraid.inf": digest(inf), "exraid.sys": digest(sys)}, SERVER)
-    (folder / "exraid.inf").write_bytes(inf)
-    (folder / "exraid.sys").write_bytes(sys)
-    (folder / "exraid.cat").write_bytes(catalog)
-    return folder / "exraid.inf"
-
-
-OURS = {component_ca().fingerprint}
+from support.signing import PUBLISHER, Authority
 
 
 def judged(path: Path) -> PackageReport:
@@ -309,6 +272,12 @@ def test_osslsigncode_agrees_about_our_catalogs(tmp_path: Path) -> None:
         ours = parse_catalog(data, OURS).signature
         assert ours is not None
         assert (theirs.returncode == 0) is (ours.problem is None) is (name == "good"), theirs.stdout
+    for name, data in (("held", driver()), ("changed", driver(fill=b"changed"))):
+        (tmp_path / f"{name}.sys").write_bytes(data)
+        argv = ["osslsigncode", "verify", "-CAfile", "root.pem", "-catalog", "good.cat", "-in", f"{name}.sys"]
+        theirs = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        held = parse_catalog(good, OURS).holds(file_digests(data))
+        assert (theirs.returncode == 0) is held is (name == "held"), theirs.stdout
 
 
 def test_signatures_inside_drivers(tmp_path: Path) -> None:
@@ -371,7 +340,7 @@ def test_several_services_of_a_section(tmp_path: Path) -> None:
 
 
 def test_two_packages_for_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", frozenset(OURS))
+    monkeypatch.setattr(signature, "MICROSOFT", OURS)
     for name, version in (("a-old", "01/01/2015,9.0.0.0"), ("b-new", "01/01/2019,1.0.0.0")):
         put(tmp_path / name, inf=encoded(package(version=version), "cp1252"))
     lines = run(tmp_path).output.splitlines()
@@ -485,7 +454,7 @@ def run(*args: str | Path) -> Result:
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", frozenset(OURS))
+    monkeypatch.setattr(signature, "MICROSOFT", OURS)
     put(tmp_path / "good")
     good = run(tmp_path)
     assert good.exit_code == 0

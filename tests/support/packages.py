@@ -1,0 +1,61 @@
+"""Whole driver packages made by the tests: INF, driver and a catalog of the tests' own authority."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pefile
+
+from rehost_builder.drivers.pe import file_digests
+from support.catalogs import make_catalog
+from support.infs import encoded, package
+from support.pe_image import make_pe
+from support.signing import Authority, component_ca
+
+SERVER = {"OS": "Server_v100_X64_RS1,_v100_X64_RS3"}
+INF = encoded(package(), "cp1252")
+OURS = frozenset([component_ca().fingerprint])
+"""What stands for the fingerprints of Microsoft's authorities."""
+
+
+def driver(
+    machine: str = "x64",
+    version: str = "1.2.3.4",
+    subsystem: int = 1,
+    checksum: int | None = None,
+    needs: tuple[int, int] = (6, 1),
+    fill: bytes = b"",
+) -> bytes:
+    """A kernel driver that does nothing; ``checksum``: other than the right one."""
+    pe = pefile.PE(data=make_pe(machine, version, subsystem=subsystem, fill=fill), fast_load=True)
+    pe.OPTIONAL_HEADER.MajorOperatingSystemVersion, pe.OPTIONAL_HEADER.MinorOperatingSystemVersion = needs
+    pe.OPTIONAL_HEADER.CheckSum = pe.generate_checksum() if checksum is None else checksum
+    return bytes(pe.write())
+
+
+def digest(data: bytes) -> bytes:
+    """The hash that a catalog holds: Authenticode for programs, which `file_digests` gives beside the flat one."""
+    flat = hashlib.sha256(data).digest()
+    others = {d for d in file_digests(data) if len(d) == 32} - {flat}
+    return others.pop() if others else flat
+
+
+def put(
+    folder: Path,
+    *,
+    inf: bytes = INF,
+    sys: bytes | None = None,
+    catalog: bytes | None = None,
+    signer: Authority | None = None,
+    name: str = "exraid",
+) -> Path:
+    """Writes a package and returns the path of its INF. What is not given is as in a sound one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sys = driver() if sys is None else sys
+    if catalog is None:
+        members = {f"{name}.inf": digest(inf), f"{name}.sys": digest(sys)}
+        catalog = make_catalog(members, SERVER, signer=signer)
+    for suffix, data in (("inf", inf), ("sys", sys), ("cat", catalog)):
+        (folder / f"{name}.{suffix}").write_bytes(data)
+    return folder / f"{name}.inf"
