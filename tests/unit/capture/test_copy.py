@@ -1,0 +1,609 @@
+"""The copy engine: identical bytes on every target, whatever fails on the way, and no promise that was not kept."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rehost_payload.capture import manifest as manifests
+from rehost_payload.capture.copy import CopyResult, run_copy
+from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity
+from rehost_payload.capture.copy_progress import CopyProgress
+from rehost_payload.capture.copy_state import find_captures
+from rehost_payload.capture.judge import verify_capture
+from rehost_payload.capture.model import CapturePlan, Manifest
+from rehost_payload.repair.model import Verdict
+from rehost_payload.system.capture_target import TargetInfo
+from rehost_payload.system.directory_target import DirectoryTarget
+from rehost_payload.system.protocol import SystemError_
+from support.captures import MODIFIED, SETTINGS, Source, content, dump, plan_of, sample, sha256sum, unit
+from support.memory_target import MemoryTarget
+
+NAME = "Rehost-HV-1"
+
+
+def memory(name: str = "a", **more: object) -> MemoryTarget:
+    return MemoryTarget(TargetInfo(name, f"disk {name}", "ntfs"), **more)  # type: ignore[arg-type]
+
+
+def copy(plan: CapturePlan, source: Source, *targets: MemoryTarget, **more: object) -> CopyResult:
+    return run_copy(plan, source, targets, settings=SETTINGS, **more)  # type: ignore[arg-type]
+
+
+def states(result: CopyResult, target: str = "a") -> dict[str, str]:
+    return {u.folder: c.state for u in result.state.units for c in u.copies if c.target == target}
+
+
+def reasons(result: CopyResult, folder: str, target: str = "a") -> str:
+    (found,) = [
+        c.reasons for u in result.state.units for c in u.copies if (u.folder, c.target) == (folder, target)
+    ]
+    return "; ".join(found)
+
+
+def manifest(target: MemoryTarget, folder: str) -> Manifest:
+    return manifests.from_json(target.content(f"{NAME}/{folder}/manifest.json"))
+
+
+def assert_equal(plan: CapturePlan, source: Source, target: MemoryTarget) -> None:
+    for entry in plan.units:
+        for file in entry.files:
+            assert target.content(f"{NAME}/{file.target}") == source.files[file.original], file.target
+    assert not [path for path in target.files if path.endswith(PART)]
+
+
+def assert_good(plan: CapturePlan, source: Source, target: MemoryTarget, folder: Path) -> None:
+    assert_equal(plan, source, target)
+    place = dump(target, folder)
+    assert verify_capture(place).verdict is Verdict.PASS
+    sha256sum(place)
+
+
+# --- the good case ---
+
+
+def test_two_copies_of_everything(tmp_path: Path) -> None:
+    plan, source = sample()
+    a, b = memory("a"), memory("b")
+    result = copy(plan, source, a, b)
+    assert states(result, "a") == states(result, "b") == {"web": "complete", "db": "complete"}
+    assert result.state.good_copies == 2
+    assert not result.interrupted
+    assert_good(plan, source, a, tmp_path / "a")
+    assert_good(plan, source, b, tmp_path / "b")
+    (file,) = [f for f in manifest(a, "web").files if f.path == "web.vhdx"]
+    assert (file.size, len(file.chunks), file.modified, file.bad_ranges) == (100_001, 7, MODIFIED, ())
+    assert a.times[f"{NAME}/web/web.vhdx{PART}"] == (0, MODIFIED)
+
+
+def test_real_folders(tmp_path: Path) -> None:
+    """Real files, past the cache where the file system allows it; sizes around blocks, chunks and pages."""
+    sizes = [0, 1, 511, 4095, 4096, 4097, 16383, 16384, 16385, 65536, 300_000]
+    files = {f"{size}.vhdx": content(str(size), size) for size in sizes}
+    plan, source = plan_of(unit("vm", files)), Source({f"vm/{n}": d for n, d in files.items()})
+    targets = [DirectoryTarget(tmp_path / n, TargetInfo(n, n, "ext4")) for n in "ab"]
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    result = run_copy(plan, source, targets, settings=SETTINGS)
+    assert result.state.good_copies == 2
+    for name in "ab":
+        folder = tmp_path / name / NAME
+        sha256sum(folder)
+        assert verify_capture(folder).verdict is Verdict.PASS
+        place = folder / "vm/300000.vhdx"
+        assert place.read_bytes() == files["300000.vhdx"]
+        assert place.stat().st_mtime_ns == (MODIFIED - 116444736000000000) * 100
+        assert place.stat().st_blocks * 512 >= 300_000
+
+
+def test_zeros_are_written_like_all_else(tmp_path: Path) -> None:
+    plan, source = plan_of(unit("vm", {"z": bytes(200_000)})), Source({"vm/z": bytes(200_000)})
+    target = DirectoryTarget(tmp_path, TargetInfo("t", "t", "ext4"))
+    assert run_copy(plan, source, [target], settings=SETTINGS).state.good_copies == 1
+    assert (tmp_path / NAME / "vm/z").stat().st_blocks * 512 >= 200_000
+
+
+def test_each_source_byte_is_read_once_for_two_targets() -> None:
+    plan, source = (
+        plan_of(unit("vm", {"d": content("d", 160 * 4096)})),
+        Source({"vm/d": content("d", 160 * 4096)}),
+    )
+    copy(plan, source, memory("a"), memory("b"))
+    assert source.reads == 160 + 2 * 4  # and the fingerprint before and after
+
+
+def test_run_again_copies_nothing() -> None:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    lists = target.content(f"{NAME}/web/manifest.json")
+    source.reads = 0
+    result = copy(plan, source, target, now=lambda: "later")
+    assert result.state.good_copies == 1
+    assert source.reads <= 4 * 6
+    assert target.content(f"{NAME}/web/manifest.json") == lists
+
+
+def test_documents_are_copied_and_listed(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory()
+    result = copy(plan, source, target, documents={"id-web": {"docs/host.json": b"{}"}})
+    assert states(result) == {"web": "complete", "db": "complete"}
+    assert "docs/host.json" in {f.path for f in manifest(target, "web").files}
+    assert_good(plan, source, target, tmp_path)
+    copy(plan, source, target, documents={"id-web": {"docs/host.json": b"[]"}})
+    assert target.content(f"{NAME}/web/docs/host.json") == b"[]"
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_parents_in_other_units(tmp_path: Path) -> None:
+    """A shared parent is stored once; who needs it is complete only with it."""
+    base, child = unit("base", {"p.vhdx": b"p" * 5000}), unit("vm", {"c.avhdx": b"c" * 10})
+    base = replace(base, files=tuple(replace(f, shared_with=("id-vm",)) for f in base.files))
+    child = replace(child, files=tuple(replace(f, parent="base/p.vhdx") for f in child.files))
+    source = Source({"base/p.vhdx": b"p" * 5000, "vm/c.avhdx": b"c" * 10})
+    plan = plan_of(child, base)  # the child comes first: its lists have to wait
+    target = memory()
+    assert states(copy(plan, source, target)) == {"vm": "complete", "base": "complete"}
+    assert manifest(target, "vm").files[0].parent == "../base/p.vhdx"
+    assert_good(plan, source, target, tmp_path)
+    source.bad.add(("base/p.vhdx", 512))
+    other = memory()
+    assert states(copy(plan, source, other)) == {"vm": "incomplete", "base": "incomplete"}
+
+
+# --- sources ---
+
+
+def test_bad_sectors_are_zeros_and_named(tmp_path: Path) -> None:
+    plan, source = sample()
+    source.bad = {("web/web.vhdx", 20480), ("web/web.vhdx", 20992), ("web/web.vhdx", 99840)}
+    target = memory()
+    result = copy(plan, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert "could not be read from the source" in reasons(result, "web")
+    (file,) = [f for f in manifest(target, "web").files if f.path == "web.vhdx"]
+    assert [(r.offset, r.length) for r in file.bad_ranges] == [(20480, 1024), (99840, 100_001 - 99840)]
+    expected = bytearray(source.files["web/web.vhdx"])
+    expected[20480:21504] = bytes(1024)
+    expected[99840:] = bytes(161)
+    assert target.content(f"{NAME}/web/web.vhdx") == expected
+    assert not manifest(target, "web").complete
+    verdict = verify_capture(dump(target, tmp_path))
+    assert {u.folder: u.verdict for u in verdict.units} == {"web": Verdict.FAIL, "db": Verdict.PASS}
+    sha256sum(tmp_path / NAME)
+
+
+def test_a_disk_that_is_gone_ends_its_file_only() -> None:
+    plan, source = sample()
+    source.bad, source.number = {("web/web.vhdx", 40960)}, errno.ENODEV
+    target = memory()
+    result = copy(plan, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert [f.path for f in manifest(target, "web").failed] == ["web.vhdx"]
+    assert f"{NAME}/web/web.vhdx" not in target.files  # what is there has not got its name
+    source.bad.clear()
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_equal(plan, source, target)
+
+
+def test_a_file_that_cannot_be_opened() -> None:
+    plan, source = sample()
+    lost = source.files.pop("db/db.vmcx")
+    target = memory()
+    result = copy(plan, source, target)
+    assert states(result) == {"web": "complete", "db": "incomplete"}
+    assert "cannot be opened" in reasons(result, "db")
+    source.files["db/db.vmcx"] = lost
+    assert states(copy(plan, source, target)) == {"web": "complete", "db": "complete"}
+
+
+def test_a_verified_copy_outlives_its_source(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    files, source.files = source.files, {}
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_good(plan, Source(files), target, tmp_path)
+
+
+def test_a_changed_source_is_copied_anew(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    source.files["web/web.vhdx"] = content("other", 100_001)
+    source.versions["web/web.vhdx"] = 1
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_a_changed_header_alone_is_noticed() -> None:
+    """As a VHDX is after somebody attached it: size and, on a clock that stands, time are the same."""
+    data = content("x", 200_000)
+    plan, source = plan_of(unit("vm", {"d.vhdx": data})), Source({"vm/d.vhdx": data})
+    target = memory()
+    copy(plan, source, target)
+    source.files["vm/d.vhdx"] = data[:131072] + b"changed" + data[131079:]
+    copy(plan, source, target)
+    assert_equal(plan, source, target)
+
+
+@pytest.mark.parametrize("size", [60_000, 150_000])
+def test_a_source_that_shrinks_or_grows_meanwhile(size: int, tmp_path: Path) -> None:
+    plan, source = sample()
+
+    def change(path: str, offset: int) -> None:
+        if path == "web/web.vhdx" and offset == 81920:
+            source.before = lambda path, offset: None
+            source.files[path] = content("later", size)
+
+    source.before = change
+    target = memory()
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_a_source_that_never_rests_is_not_complete() -> None:
+    plan, source = sample()
+
+    def change(path: str, offset: int) -> None:
+        if path == "web/web.vhdx" and offset == 40960:
+            source.versions[path] = source.versions.get(path, 0) + 1
+
+    source.before = change
+    target = memory()
+    result = copy(plan, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert "changes while it is copied" in reasons(result, "web")
+
+
+def test_a_source_that_reads_differently_each_time_is_not_complete() -> None:
+    """Two copies that differ are none: what the source gives must be what the first target has."""
+    plan, source = sample()
+    a, b = memory("a"), memory("b", fail=fails("write", "gone", "web.vhdx", 40960))
+    copy(plan, source, a, b)
+    good = source.files["web/web.vhdx"]
+    source.files["web/web.vhdx"] = good[:50000] + b"?" + good[50001:]
+    b.fail = lambda *call: None
+    result = copy(plan, source, a, b)
+    assert states(result, "a")["web"] == "complete"
+    assert states(result, "b")["web"] == "incomplete"
+    assert "the chunk at 49152 now reads differently" in reasons(result, "web", "b")
+    assert a.content(f"{NAME}/web/web.vhdx") == good
+
+
+# --- targets ---
+
+
+def fails(operation: str, code: str, path: str = "", offset: int = 0) -> Callable[[str, str, int], None]:
+    def fail(op: str, where: str, at: int) -> None:
+        if op == operation and path in where and at >= offset:
+            raise SystemError_(code, where)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "operation", ["write", "flush", "append", "rename", "replace", "open", "finish", "read_into"]
+)
+@pytest.mark.parametrize("code", ["gone", "no-space"])
+def test_one_target_fails_the_other_is_complete(operation: str, code: str, tmp_path: Path) -> None:
+    plan, source = sample()
+    a, b = memory("a"), memory("b")
+    seen = threading.Event()
+
+    def fail(op: str, where: str, at: int) -> None:
+        if (op == operation and "db" in where) or (op == operation == "append" and seen.is_set()):
+            raise SystemError_(code, where)
+        if op == "open" and "db.vhdx" in where:
+            seen.set()
+
+    b.fail = fail
+    result = copy(plan, source, a, b)
+    assert states(result, "a") == {"web": "complete", "db": "complete"}
+    assert states(result, "b") == {"web": "complete", "db": "unfinished"}
+    assert [t.code for t in result.state.targets] == ["", code]
+    assert result.state.good_copies == 1
+    assert_good(plan, source, a, tmp_path / "a")
+    told = json.loads(a.content(f"{NAME}/capture.json"))
+    assert [t["code"] for t in told["targets"]] == ["", code]
+    # it comes back
+    b.fail = lambda *call: None
+    reads, source.reads = source.reads, 0
+    result = copy(plan, source, a, b)
+    assert result.state.good_copies == 2
+    assert source.reads < reads
+    assert_good(plan, source, b, tmp_path / "b")
+    assert_good(plan, source, a, tmp_path / "a")
+
+
+def test_when_all_targets_fail_nothing_is_complete() -> None:
+    plan, source = sample()
+    a, b = memory("a", fail=fails("write", "gone", offset=8192)), memory("b", fail=fails("flush", "io"))
+    result = copy(plan, source, a, b)
+    assert result.state.good_copies == 0
+    assert set(states(result, "a").values()) == {"unfinished"}
+
+
+def test_a_full_target_is_refused_before_the_start() -> None:
+    plan, source = sample()
+    with pytest.raises(CaptureRefused) as error:
+        copy(plan, source, memory(), memory("b", capacity=1 << 20))
+    assert (error.value.code, error.value.subject) == ("no-space", "disk b")
+
+
+def test_what_the_target_lost_is_mended_once() -> None:
+    """A chunk that reads back differently is copied again; one that does so for ever fails the file."""
+    plan, source = sample()
+    target = memory()
+    hits = []
+
+    def spoil(op: str, where: str, at: int) -> None:
+        if op == "read_into" and "web.vhdx" in where and at == 36864 and len(hits) < times:
+            hits.append(at)
+            target.files[where].now[40000] ^= 1
+
+    target.fail, times = spoil, 1
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_equal(plan, source, target)
+    other = target = memory()
+    other.fail, times = spoil, 9
+    hits.clear()
+    result = copy(plan, source, other)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert "read back differently, twice, at 0x8000" in reasons(result, "web")
+    assert f"{NAME}/web/web.vhdx" not in other.files
+
+
+def test_a_bad_place_on_the_target_fails_the_file_not_the_target() -> None:
+    plan, source = sample()
+    target = memory(fail=fails("read_into", "io", "web.vhdx"))
+    result = copy(plan, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+
+
+def test_chunks_that_a_lying_disk_lost_are_not_trusted(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory(fail=fails("write", "gone", "web.vhdx", 90000))
+    copy(plan, source, target)
+    target.fail = lambda *call: None
+    part = target.files[f"{NAME}/web/web.vhdx{PART}"]
+    for place in (10, 80000):  # one of the last, and one long before: it was flushed, the disk says
+        part.now[place] ^= 0xFF
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+# --- stopping and power ---
+
+
+def test_ctrl_c_stops_in_order_and_goes_on_within_the_file(tmp_path: Path) -> None:
+    data = content("big", 4096 * 100)
+    plan, source = plan_of(unit("vm", {"d": data})), Source({"vm/d": data})
+
+    def interrupt(path: str, offset: int) -> None:
+        if offset == 4096 * 70:
+            source.before = lambda path, offset: None
+            raise KeyboardInterrupt
+
+    source.before = interrupt
+    target = memory()
+    result = copy(plan, source, target)
+    assert result.interrupted
+    assert states(result) == {"vm": "unfinished"}
+    source.reads = 0
+    result = copy(plan, source, target)
+    assert source.reads <= 100 - 68 + 8  # 17 chunks of four blocks were kept
+    assert result.state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_stopping_in_every_phase(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory()
+    for count in range(200):
+        left = [count]
+
+        def stop(left: list[int] = left) -> bool:
+            left[0] -= 1
+            return left[0] < 0
+
+        result = copy(plan, source, target, stopping=stop)
+        if not result.interrupted:
+            break
+    assert count > 10
+    assert result.state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def assert_journal_is_not_ahead(target: MemoryTarget) -> None:
+    """Every chunk that the journal knows is on the medium, if its file is."""
+    import hashlib
+
+    from rehost_payload.capture.copy_journal import Journal
+
+    plan, _ = sample()
+    if target.files.get(f"{NAME}/capture.journal") is None:
+        return
+    for path, record in Journal(target, NAME, identity(plan), SETTINGS.chunk_size).files.items():
+        node = target.files.get(f"{NAME}/{path}{PART}") or target.files.get(f"{NAME}/{path}")
+        for number, digest in enumerate(record.chunks if node is not None else ()):
+            assert node is not None
+            start = number * SETTINGS.chunk_size
+            piece = bytes(node.now)[start : min(record.size, start + SETTINGS.chunk_size)]
+            assert hashlib.sha256(piece).hexdigest() == digest, (path, number)
+        if record.verified and node is not None:
+            assert len(record.chunks) == -(-record.size // SETTINGS.chunk_size)
+
+
+def calls_of_a_run() -> int:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    return target.calls
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_power_is_cut_at_every_step(part: int, tmp_path: Path) -> None:
+    """After each call that reaches the disk, of which what was not flushed survives in part; then once more on the way."""
+    from support.memory_target import PowerCut
+
+    chance = random.Random(part)
+    for cut in range(part, calls_of_a_run() + 5, 4):
+        plan, source = sample()
+        target = memory()
+        for again in (cut, chance.randrange(1, 200), None):
+            target.cut_at = again
+            try:
+                result = copy(plan, source, target)
+            except PowerCut:
+                target.restart(chance if chance.random() < 0.8 else None)
+                assert_journal_is_not_ahead(target)
+                continue
+            break
+        assert result.state.good_copies == 1, cut
+        assert_equal(plan, source, target)
+    place = dump(target, tmp_path)
+    assert verify_capture(place).verdict is Verdict.PASS
+    sha256sum(place)
+
+
+# --- what is refused ---
+
+
+def refused(plan: CapturePlan, *targets: MemoryTarget) -> tuple[str, str]:
+    _, source = sample()
+    with pytest.raises(CaptureRefused) as error:
+        copy(plan, source, *targets)
+    assert not any(t.files for t in targets)
+    return error.value.code, error.value.subject
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "../x",
+        "web/../../etc",
+        "web/a:b",
+        "web/con?",
+        "db/x",
+        "web/",
+        "web//x",
+        "web/\ud800",
+        "web/MANIFEST.json",
+        "web/x\n",
+    ],
+)
+def test_names_that_lead_elsewhere(target: str) -> None:
+    plan, _ = sample()
+    web = replace(plan.units[0], files=(replace(plan.units[0].files[0], target=target),))
+    assert refused(plan_of(web), memory())[0] == "plan"
+
+
+def test_names_that_meet() -> None:
+    plan, _ = sample()
+    web, db = plan.units
+    first = web.files[0]
+    for bad in (
+        plan_of(web, replace(db, folder="WEB")),
+        plan_of(replace(web, files=(first, replace(first, target="web/WEB.VHDX")))),
+        plan_of(replace(web, files=(first, replace(first, target="web/web.vhdx/below")))),
+        plan_of(replace(web, files=(replace(first, parent="web/nowhere.vhdx"),))),
+        replace(plan, name="a/b"),
+    ):
+        assert refused(bad, memory())[0] == "plan"
+
+
+def test_targets_that_no_copy_may_lie_on() -> None:
+    plan, _ = sample()
+
+    def on(
+        name: str, file_system: str = "ntfs", disk: str = "", serial: str = "", size: int = 0
+    ) -> MemoryTarget:
+        return MemoryTarget(TargetInfo(name, name, file_system, disk, serial, size))
+
+    assert refused(plan) == ("no-target", NAME)
+    assert refused(plan, on("a", "fat32")) == ("fat32", "a")
+    assert refused(plan, on("a", disk="/dev/source")) == ("source-disk", "a")
+    assert refused(plan, on("a", disk="/dev/sdz", serial="SOURCE", size=1 << 41)) == ("source-disk", "a")
+    assert refused(plan, on("a"), on("a")) == ("same-disk", "a")
+    assert refused(plan, on("a", disk="/dev/sdb"), on("b", disk="/dev/sdb")) == ("same-disk", "b")
+
+
+def test_another_capture_is_not_touched() -> None:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    before = {path: bytes(node.now) for path, node in target.files.items()}
+    with pytest.raises(CaptureRefused) as error:
+        copy(replace(plan, units=plan.units[:1]), source, target)
+    assert error.value.code == "other-capture"
+    foreign = memory()
+    foreign.replace(f"{NAME}/letter.txt", b"mine")
+    with pytest.raises(CaptureRefused) as error:
+        copy(plan, source, foreign)
+    assert error.value.code == "other-capture"
+    assert {path: bytes(node.now) for path, node in target.files.items()} == before
+    assert list(foreign.files) == [f"{NAME}/letter.txt"]
+
+
+def test_an_earlier_capture_is_found_and_resumed_under_its_name() -> None:
+    plan, source = sample()
+    target = memory(fail=fails("write", "gone", "db"))
+    copy(plan, source, target)
+    target.fail = lambda *call: None
+    (found,) = find_captures(target)
+    later = replace(plan, name="Rehost-HV-2")
+    assert (found.name, found.identity, found.good_copies) == (NAME, identity(later), 0)
+    assert copy(replace(later, name=found.name), source, target).state.good_copies == 1
+
+
+def test_a_target_that_is_absent_is_still_known() -> None:
+    plan, source = sample()
+    a, b = memory("a"), memory("b")
+    copy(plan, source, a, b)
+    result = copy(plan, source, a)
+    assert result.state.good_copies == 2
+    assert {t.id for t in result.state.targets} == {"a", "b"}
+
+
+def test_files_deleted_from_a_finished_copy_come_back(tmp_path: Path) -> None:
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    target.remove(f"{NAME}/web/web.vhdx")
+    assert copy(plan, source, target).state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_progress() -> None:
+    plan, source = sample()
+    seen: list[CopyProgress] = []
+    clock = iter(range(100000))
+    import rehost_payload.capture.copy_progress as module
+
+    meter = module.Meter(1000, seen.append, lambda: float(next(clock)))
+    meter.unit("u", "Web", 1000)
+    meter.file("copy", "web/x")
+    for _ in range(10):
+        meter.add(100)
+    meter.file("verify", "web/x")
+    for _ in range(5):
+        meter.add(100)
+    last = meter.now()
+    assert (last.phase, last.name, last.unit_done, last.unit_total) == ("verify", "Web", 1500, 2000)
+    assert (last.done, last.total) == (1500, 2000)
+    assert 0 < last.rate <= 100
+    assert last.eta is not None
+    assert 5 <= last.eta <= 20
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    got: list[CopyProgress] = []
+    copy(plan, source, memory(), progress=got.append)
+    assert got
