@@ -8,12 +8,13 @@ iso:
 test:
 	@tools/setup.sh test
 	$(MAKE) --no-print-directory check
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not e2e and not msboot"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "e2e or msboot"
 
 # everything that needs no virtual machine
 quick:
 	@tools/setup.sh test
-	.venv/bin/python -m pytest -m "not e2e and not msboot"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not e2e and not msboot"
 
 check:
 	@tools/setup.sh test

@@ -6,8 +6,10 @@ REHOST_MSBOOT  Microsoft's boot files, see tests/msboot/README.md
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,9 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> product.Product:
     missing = qemu.missing_tools()
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} (tools/setup.sh test)")
-    return product.provide(tmp_path_factory.mktemp("medium"))
+    base = tmp_path_factory.getbasetemp()  # a worker process has its own below that of the run
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return product.provide(tmp_path_factory.mktemp("medium"), shared)
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +54,23 @@ def cuts() -> Table:
     return tables.CUTS
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker process hands its rows to the process that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tables"] = [table.rows[1:] for table in tables.ALL]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over the rows of a worker process (pytest-xdist)."""
+    for table, rows in zip(tables.ALL, getattr(node, "workeroutput", {}).get("tables", ()), strict=False):
+        for row in rows:
+            table.add(*row)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for table in (tables.RUNS, tables.CUTS, tables.VERDICTS):
+    for table in tables.ALL:
         if not table.empty:
             terminalreporter.section(table.title)
             for line in table.lines():

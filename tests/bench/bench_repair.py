@@ -117,7 +117,7 @@ def main() -> None:
     figures = []
     with tempfile.TemporaryDirectory(prefix="rehost-bench-") as folder:
         work = Path(folder)
-        medium = product.provide(work)
+        medium = product.provide(work, work)
         if medium.build_seconds:
             figures.append(Figure("rehost build", (medium.build_seconds,)))
             print(figures[-1].line())

@@ -10,13 +10,14 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from support import disks, fat_image, hives, sparse, stores
 from support.disks import DiskLayout, PartitionLayout
+from support.ntfs_image import NtfsImage
 
 _ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "LC_ALL": "C"}
 Tree = dict[str, str]
@@ -109,13 +110,28 @@ def contents(disk: DiskLayout, part: PartitionLayout, names: Iterable[str]) -> d
 
     For volumes that a power cut left with whatever it left: each file is looked at by itself.
     """
+    if part.fs == "ntfs":
+        with volume_file(disk, part) as path:
+            _run(
+                "ntfsfix", str(path)
+            )  # of our copy: ntfs-3g opens none whose $MFTMirr lags behind, Windows does
+            with NtfsImage(path, read_only=True) as volume:
+                return _contents(names, volume.exists, volume.read)
+    return _contents(
+        names, lambda n: disks.file_exists(disk, part, n), lambda n: disks.read_file(disk, part, n)
+    )
+
+
+def _contents(
+    names: Iterable[str], exists: Callable[[str], bool], read: Callable[[str], bytes]
+) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in names:
-        if not disks.file_exists(disk, part, name):
+        if not exists(name):
             found[name] = None
             continue
         try:
-            found[name] = hashlib.sha256(disks.read_file(disk, part, name)).hexdigest()
+            found[name] = hashlib.sha256(read(name)).hexdigest()
         except OSError:
             found[name] = "unreadable"
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -34,24 +35,33 @@ class Product:
     build_seconds: float = 0.0
 
 
-def provide(work: Path) -> Product:
-    """The ISO named by REHOST_ISO, or a new one built with `rehost build`."""
+def provide(work: Path, shared: Path) -> Product:
+    """The ISO named by REHOST_ISO, or a new one built with `rehost build`.
+
+    Test processes that run side by side build it once, in ``shared``.
+    """
     named = os.environ.get("REHOST_ISO")
     started = time.monotonic()
-    if named:
-        iso = Path(named).resolve()
-    else:
-        iso = work / "rehost.iso"
+    iso = Path(named).resolve() if named else _built(shared)
+    seconds = time.monotonic() - started
+    kernel, initrd = work / "vmlinuz", work / "initrd.img"
+    _extract(iso, {"/boot/vmlinuz": kernel, "/boot/initrd.img": initrd})
+    return Product(iso, kernel, initrd, 0.0 if named else seconds)
+
+
+def _built(folder: Path) -> Path:
+    iso = folder / "rehost.iso"
+    with (folder / "rehost.iso.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if iso.exists():
+            return iso
         program = Path(sys.executable).with_name("rehost")
         result = subprocess.run(
             [str(program), "build", "-q", "-o", str(iso)], cwd=ROOT, capture_output=True, text=True
         )
         if result.returncode:
             raise AssertionError(f"rehost build ended with {result.returncode}: {result.stderr[-3000:]}")
-    seconds = time.monotonic() - started
-    kernel, initrd = work / "vmlinuz", work / "initrd.img"
-    _extract(iso, {"/boot/vmlinuz": kernel, "/boot/initrd.img": initrd})
-    return Product(iso, kernel, initrd, 0.0 if named else seconds)
+    return iso
 
 
 def _extract(iso: Path, files: Mapping[str, Path]) -> None:

@@ -33,3 +33,5 @@ VERDICTS = Table(
 )
 RUNS = Table("unattended runs", ("case", "result", "to start s", "to result s", "to off s"))
 CUTS = Table("power cuts", ("case", "cuts", "found", "window s"))
+ALL = (RUNS, CUTS, VERDICTS)
+"""In the order in which they are printed."""
