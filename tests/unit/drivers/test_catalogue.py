@@ -95,7 +95,11 @@ def test_find(pci: str, controller: str | None) -> None:
         ("9005:028F", 17000, None, Known.UNKNOWN),
         ("9005:028F", 17763, True, Known.OBSERVED),
         ("9005:028F", 20348, True, Known.LATER),
-        ("1000:005B", 9600, None, Known.UNKNOWN),  # in 8.1 it depends on the card
+        ("1000:005B", 9600, True, Known.OBSERVED),
+        ("1000:005B", 14393, True, Known.BETWEEN),
+        ("1028:0015", 9600, None, Known.UNKNOWN),  # it depends on the card
+        ("1000:10E2", 14393, False, Known.BETWEEN),
+        ("8086:9A0B", 14393, False, Known.BETWEEN),
     ],
 )
 def test_what_windows_has(pci: str, build: int, present: bool | None, known: Known) -> None:
