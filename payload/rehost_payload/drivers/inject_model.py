@@ -28,6 +28,7 @@ CODES = (
     "null-driver",
     "run-from-store",
     "too-large",
+    "unreadable",
     "unsafe-path",
     "wrong-architecture",
 )

@@ -7,14 +7,14 @@ the mounted target volumes for space. *Commit* announces each change in the jour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from rehost_payload.formats import gpt
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import minimal_hive, needs_replay, replay
 from rehost_payload.repair.errors import ApplyError
+from rehost_payload.repair.hives import hive_groups, hive_path, prepare_hive
 from rehost_payload.repair.journal import (
     FileStep,
     FolderStep,
@@ -29,13 +29,16 @@ from rehost_payload.repair.model import (
     Change,
     CopyFile,
     CreateStore,
+    EditHive,
     EditStore,
+    InjectDriver,
     PatchBytes,
     Plan,
     RebuildGpt,
     SetFirmwareVariable,
     VolumeRef,
 )
+from rehost_payload.repair.prepared import Prepared, PreparedFile
 from rehost_payload.repair.undo import undo
 from rehost_payload.repair.writing import Mounts, put_sectors, put_variable
 from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_, WritableVolume
@@ -43,23 +46,6 @@ from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemE
 STORE_ROOT = "NewStoreRoot"
 # what a folder entry, a temporary file and cluster rounding may take beside the bytes themselves
 _SLACK_PER_FILE = 64 * 1024
-
-
-@dataclass(frozen=True)
-class PreparedFile:
-    """A file's content before (None: absent) and after (None: to be removed)."""
-
-    volume: VolumeRef
-    path: str
-    before: bytes | None
-    after: bytes | None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    files: tuple[PreparedFile, ...]
-    sectors: tuple[SectorsStep, ...]
-    variables: tuple[SetFirmwareVariable, ...]
 
 
 def apply_plan(
@@ -79,25 +65,35 @@ def prepare(plan: Plan, system: System) -> Prepared:
     sectors: list[SectorsStep] = []
     variables: list[SetFirmwareVariable] = []
     for action in plan.actions:
-        try:
+        with _named(action):
             if isinstance(action, EditStore | CreateStore):
                 files += _prepare_store(action, system)
             elif isinstance(action, CopyFile):
                 files.append(_prepare_copy(action, system))
             elif isinstance(action, PatchBytes | RebuildGpt):
                 sectors += _prepare_sectors(action, system)
-            else:
+            elif isinstance(action, SetFirmwareVariable):
                 _check_variable(action, system)
                 variables.append(action)
-        except SystemError_ as e:
-            raise ApplyError(_code(e), f"{_name(action)}: {e.detail}") from e
-        except FormatError as e:
-            raise ApplyError("verify-write", f"{_name(action)}: {e}") from e
-        except OSError as e:
-            raise ApplyError("volume-gone", f"{_name(action)}: {e}") from e
+    for group in hive_groups(plan.actions):
+        with _named(group[0]):
+            files += prepare_hive(group, system)
     # a file that already has the wanted content is not written
     changed = tuple(f for f in files if f.before != f.after)
     return Prepared(changed, tuple(sectors), tuple(variables))
+
+
+@contextmanager
+def _named(action: Action) -> Iterator[None]:
+    """Says in which action an error was."""
+    try:
+        yield
+    except SystemError_ as e:
+        raise ApplyError(_code(e), f"{_name(action)}: {e.detail}") from e
+    except FormatError as e:
+        raise ApplyError("verify-write", f"{_name(action)}: {e}") from e
+    except OSError as e:
+        raise ApplyError("volume-gone", f"{_name(action)}: {e}") from e
 
 
 def _prepare_store(action: EditStore | CreateStore, system: System) -> list[PreparedFile]:
@@ -182,6 +178,7 @@ def commit(
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
         try:
+            _check_journal(prepared.files, journal)
             _check_space(prepared.files, mounts)
             for number, item in enumerate(prepared.files):
                 _report(progress, item.path, number, total)
@@ -223,6 +220,14 @@ def _as_apply_error(cause: BaseException) -> ApplyError:
     if isinstance(cause, SystemError_):
         return ApplyError(_code(cause), cause.detail)
     return ApplyError("write", f"{type(cause).__name__}: {cause}")
+
+
+def _check_journal(files: Sequence[PreparedFile], journal: Journal) -> None:
+    """The originals must fit: the registry of a Windows alone may have 100 MB."""
+    wanted = sum(len(f.before) + _SLACK_PER_FILE for f in files if f.before is not None)
+    free = journal.volume.free()
+    if free < wanted:
+        raise ApplyError("journal", f"{free} bytes are free for the originals, {wanted} are needed")
 
 
 def _check_space(files: Sequence[PreparedFile], mounts: Mounts) -> None:
@@ -301,6 +306,8 @@ def _name(action: Action) -> str:
             return f"gpt-{action.copy}"
         case SetFirmwareVariable():
             return action.name
+        case EditHive() | InjectDriver():
+            return hive_path(action)
         case _:
             return action.path
 

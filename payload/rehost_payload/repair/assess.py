@@ -11,8 +11,10 @@ from rehost_payload.repair.model import (
     Choices,
     CopyFile,
     CreateStore,
+    EditHive,
     EditStore,
     Finding,
+    InjectDriver,
     PatchBytes,
     Plan,
     RebuildGpt,
@@ -28,6 +30,8 @@ _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # bytes of a new store and of its temporary twin, and what a folder entry and cluster rounding take per file
 _STORE_SIZE = 64 * 1024
 _PER_FILE = 8 * 1024
+# a hive's temporary twin, or a driver package; apply asks the volume itself for the exact room
+_HIVE_SIZE = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def _raised(view: View, issue: Issue, plan: Plan) -> Issue:
 
 
 def _targets(plan: Plan) -> set[VolumeRef]:
-    return {a.volume for a in plan.actions if isinstance(a, EditStore | CreateStore | CopyFile)}
+    kinds = EditStore | CreateStore | CopyFile | EditHive | InjectDriver
+    return {a.volume for a in plan.actions if isinstance(a, kinds)}
 
 
 def _writes_ntfs(view: View, plan: Plan, volume: str) -> bool:
@@ -110,4 +115,6 @@ def _needed(plan: Plan, ref: VolumeRef) -> int:
             total += action.size + _PER_FILE
         elif isinstance(action, EditStore | CreateStore) and action.volume == ref:
             total += 2 * _STORE_SIZE
+        elif isinstance(action, EditHive | InjectDriver) and action.volume == ref:
+            total += _HIVE_SIZE
     return total

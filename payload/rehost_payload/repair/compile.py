@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.repair.issue import Issue, SettleFix, StoreFix
-from rehost_payload.repair.model import Action, CopyFile, CreateStore, EditStore, Plan
+from rehost_payload.repair.model import Action, CopyFile, CreateStore, EditHive, EditStore, Plan
 from rehost_payload.repair.view import View
 from rehost_payload.survey.model import StoreState
 
 # Files before the stores that need them, disk sectors after all volumes, the firmware last: at any instant of a
 # power cut the machine starts at least as well as before.
-_ORDER = ("copy-file", "create-store", "edit-store", "patch-bytes", "rebuild-gpt", "set-firmware-variable")
+_ORDER = (
+    "copy-file",
+    "create-store",
+    "edit-store",
+    "inject-driver",
+    "edit-hive",
+    "patch-bytes",
+    "rebuild-gpt",
+    "set-firmware-variable",
+)
 
 
 def compile_plan(view: View, issues: Sequence[Issue]) -> Plan:
@@ -32,6 +42,8 @@ def compile_plan(view: View, issues: Sequence[Issue]) -> Plan:
             elif isinstance(fix, SettleFix):
                 edits.setdefault(fix.store, [])
                 first_finding.setdefault(fix.store, issue.finding.id)
+            elif isinstance(fix, EditHive):
+                _merge(fix, actions)
             elif fix not in actions and not _repeated(fix, actions):
                 actions.append(fix)
     stores = {s.id: s for s in view.survey.boot_stores}
@@ -55,6 +67,18 @@ def compile_plan(view: View, issues: Sequence[Issue]) -> Plan:
         )
     ordered = tuple(sorted(actions, key=lambda a: _ORDER.index(a.kind)))
     return Plan(ordered, tuple(dict.fromkeys(findings)))
+
+
+def _merge(fix: EditHive, actions: list[Action]) -> None:
+    """What several findings change in one hive is one action."""
+    for number, action in enumerate(actions):
+        if isinstance(action, EditHive) and (action.volume, action.path) == (fix.volume, fix.path):
+            edits = (*action.edits, *(e for e in fix.edits if e not in action.edits))
+            logs = tuple(dict.fromkeys((*action.remove_logs, *fix.remove_logs)))
+            both = replace(action, edits=edits, replay=action.replay or fix.replay, remove_logs=logs)
+            actions[number] = both
+            return
+    actions.append(fix)
 
 
 def _repeated(fix: Action, actions: list[Action]) -> bool:

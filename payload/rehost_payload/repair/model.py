@@ -187,7 +187,16 @@ class InjectDriver:
     kind: str = "inject-driver"
 
 
-Action = EditStore | CreateStore | CopyFile | PatchBytes | RebuildGpt | SetFirmwareVariable
+Action = (
+    EditStore
+    | CreateStore
+    | CopyFile
+    | PatchBytes
+    | RebuildGpt
+    | SetFirmwareVariable
+    | EditHive
+    | InjectDriver
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ The texts (texts/*.toml) must have an entry for each; tests compare this list, t
 
 from __future__ import annotations
 
+from rehost_payload.drivers.inject_model import CODES
+
 
 def _params(names: str) -> frozenset[str]:
     return frozenset(names.split())
@@ -114,4 +116,4 @@ CHECKS: frozenset[str] = _params(
 ERRORS: frozenset[str] = _params(
     "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
     "conflict mount busy report internal other"
-)
+) | {f"driver-{code}" for code in CODES}

@@ -9,15 +9,29 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rehost_payload.formats.hive import SetValue
+from rehost_payload.formats.hive import (
+    REG_DWORD,
+    REG_EXPAND_SZ,
+    REG_MULTI_SZ,
+    REG_SZ,
+    CreateKey,
+    DeleteKey,
+    DeleteValue,
+    HiveEdit,
+    SetValue,
+    decode_string,
+    decode_strings,
+)
 from rehost_payload.repair.model import (
     Action,
     Change,
     CopyFile,
     CreateStore,
     Diagnosis,
+    EditHive,
     EditStore,
     Finding,
+    InjectDriver,
     PatchBytes,
     Plan,
     RebuildGpt,
@@ -265,7 +279,14 @@ def action_text(action: Action, names: Names) -> str:
             return t(
                 "action.rebuild-gpt", disk=names.disk_ref(action.disk), what=_patch(f"gpt-{action.copy}", t)
             )
-        case _:
+        case EditHive():
+            volume = names.volume_ref(action.volume)
+            return t("action.edit-hive", path=action.path, volume=volume, count=len(action.edits))
+        case InjectDriver():
+            package = f"{action.package}/{action.inf}"
+            volume = names.volume_ref(action.volume)
+            return t("action.inject-driver", service=action.service, package=package, volume=volume)
+        case SetFirmwareVariable():
             return t(
                 "action.delete-variable" if action.after is None else "action.set-variable", name=action.name
             )
@@ -279,11 +300,15 @@ def action_details(action: Action, names: Names) -> Iterator[str]:
     """The single values that change, in words."""
     if isinstance(action, SetFirmwareVariable) and action.after is not None:
         yield from _variable(action)
-    if isinstance(action, EditStore | CreateStore):
-        if isinstance(action, EditStore) and action.replay:
+    if isinstance(action, EditStore | CreateStore | EditHive | InjectDriver):
+        if not isinstance(action, CreateStore) and action.replay:
             yield names.texts("action.replay")
         if isinstance(action, EditStore):
             yield from _edited(action, names)
+        elif isinstance(action, EditHive):
+            yield from dict.fromkeys(_registry_edit(e, names.texts) for e in action.edits)
+        elif isinstance(action, InjectDriver):
+            yield names.texts("action.for-device", id=action.hardware_ids[0] if action.hardware_ids else "")
         else:
             objects = dict.fromkeys(
                 e.key[1] for e in action.edits if len(e.key) > 1 and e.key[0] == "Objects"
@@ -319,6 +344,26 @@ def _edited(action: EditStore, names: Names) -> Iterator[str]:
     for guid, elements in entries.items():
         name = names.object(guid) if guid.startswith("{") else guid
         yield f"{name}: {', '.join(dict.fromkeys(elements))}" if elements else name
+
+
+def _registry_edit(edit: HiveEdit, t: Texts) -> str:
+    """What changes in the registry: "ControlSet001\\Services\\arcsas: Start = 0"."""
+    key = "\\".join(edit.key)
+    if isinstance(edit, CreateKey):
+        return key
+    if isinstance(edit, DeleteKey):
+        return t("action.registry-removed", key=key)
+    if isinstance(edit, DeleteValue):
+        return t("action.registry-removed", key=f"{key}: {edit.name}")
+    if edit.type == REG_DWORD and len(edit.data) == 4:
+        value = str(int.from_bytes(edit.data, "little"))
+    elif edit.type == REG_MULTI_SZ:
+        value = ", ".join(decode_strings(edit.data))
+    elif edit.type in (REG_SZ, REG_EXPAND_SZ):
+        value = decode_string(edit.data)
+    else:
+        value = edit.data[:16].hex(" ")
+    return f"{key}: {edit.name} = {value}"
 
 
 def _descriptions(action: CreateStore) -> dict[str, str]:

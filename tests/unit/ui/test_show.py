@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost_payload.formats.hive import SetValue
+from rehost_payload.formats.hive import CreateKey, DeleteKey, DeleteValue, SetValue
 from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.model import (
     Action,
@@ -20,8 +20,10 @@ from rehost_payload.repair.model import (
     CopyFile,
     CreateStore,
     DiskRef,
+    EditHive,
     EditStore,
     Finding,
+    InjectDriver,
     PatchBytes,
     RebuildGpt,
     ResultWord,
@@ -155,6 +157,14 @@ def test_everything_fits_the_width(language: str, width: int) -> None:
 
 VOLUME = VolumeRef("/dev/sda", sample.MIB, 100 * sample.MIB, "fat32")
 DISK = DiskRef("/dev/sda", "7A2F01C4", 931 * sample.GIB)
+EDITS = (
+    SetValue(("S", "arcsas"), "Start", 4, bytes(4)),
+    SetValue(("S", "arcsas"), "Owners", 7, "a\0b\0\0".encode("utf-16-le")),
+    SetValue(("S", "arcsas"), "Group", 1, "SCSI\0".encode("utf-16-le")),
+    DeleteKey(("S", "arcsas", "StartOverride")),
+    DeleteValue(("S",), "Old"),
+    CreateKey(("S", "New")),
+)
 DESCRIPTION = SetValue(
     ("Objects", "{x}", "Elements", "12000004"), "Element", 1, "Windows Server 2016\0".encode("utf-16-le")
 )
@@ -175,6 +185,14 @@ DESCRIPTION = SetValue(
             "Change 1 B at byte 446 of disk0 (LogicalDrv 0, 931 GiB, /dev/sda): mark the active partition",
         ),
         (RebuildGpt(DISK, "primary", "f"), "Write the partition table at the beginning of the disk of disk0"),
+        (
+            EditHive(VOLUME, "\\W\\SYSTEM", "0", EDITS, "f", replay=True),
+            "Change the registry of Windows (\\W\\SYSTEM on disk0p1): 6 changes",
+        ),
+        (
+            InjectDriver(VOLUME, "\\W", "/p", "a.inf", "0", ("PCI\\X",), "arcsas", 14393, 3, "0", "f"),
+            "Install the driver arcsas from /p/a.inf into Windows on disk0p1",
+        ),
         (SetFirmwareVariable("BootOrder", None, "04000000", "f"), "Set the firmware variable BootOrder"),
         (SetFirmwareVariable("Boot0004", None, "00", "f"), "Set the firmware variable Boot0004"),
         (SetFirmwareVariable("Boot0004", "00", None, "f"), "Delete the firmware variable Boot0004"),
@@ -186,6 +204,18 @@ def test_actions_in_words(action: Action, text: str) -> None:
     details = list(action_details(action, names))
     if isinstance(action, EditStore):
         assert details == ["apply its log files first", "remove its log files: \\BCD.LOG"]
+    if isinstance(action, EditHive):
+        assert details == [
+            "apply its log files first",
+            "S\\arcsas: Start = 0",
+            "S\\arcsas: Owners = a, b",
+            "S\\arcsas: Group = SCSI",
+            "S\\arcsas\\StartOverride: remove",
+            "S: Old: remove",
+            "S\\New",
+        ]
+    if isinstance(action, InjectDriver):
+        assert details == ["for the device PCI\\X"]
     if isinstance(action, CreateStore) and action.edits:
         assert details == ["Windows Server 2016"]
     if isinstance(action, SetFirmwareVariable) and action.after and action.name == "BootOrder":

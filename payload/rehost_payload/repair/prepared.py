@@ -1,0 +1,25 @@
+"""What `prepare` hands to `commit`: every new content, computed and checked, nothing of it written yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rehost_payload.repair.journal import SectorsStep
+from rehost_payload.repair.model import SetFirmwareVariable, VolumeRef
+
+
+@dataclass(frozen=True)
+class PreparedFile:
+    """A file's content before (None: absent) and after (None: to be removed)."""
+
+    volume: VolumeRef
+    path: str
+    before: bytes | None
+    after: bytes | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    files: tuple[PreparedFile, ...]
+    sectors: tuple[SectorsStep, ...]
+    variables: tuple[SetFirmwareVariable, ...]
