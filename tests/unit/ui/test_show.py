@@ -187,7 +187,7 @@ DESCRIPTION = SetValue(
         (RebuildGpt(DISK, "primary", "f"), "Write the partition table at the beginning of the disk of disk0"),
         (
             EditHive(VOLUME, "\\W\\SYSTEM", "0", EDITS, "f", replay=True),
-            "Change the registry of Windows (\\W\\SYSTEM on disk0p1): 6 changes",
+            "Change the registry of Windows (\\W\\SYSTEM on disk0p1 ",
         ),
         (
             InjectDriver(VOLUME, "\\W", "/p", "a.inf", "0", ("PCI\\X",), "arcsas", 14393, 3, "0", "f"),
