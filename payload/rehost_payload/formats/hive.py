@@ -296,6 +296,28 @@ class Key:
         return f"<Key {self.name!r}>"
 
     @property
+    def cell(self) -> int:
+        """Offset of the key node's cell in the hive bins data."""
+        return self._offset
+
+    def cells(self) -> set[int]:
+        """The cells that make this key: its node, lists, values and their data; not the security descriptor, not keys
+        below it."""
+        hive = self._hive
+        found = {self._offset}
+        count, subkeys, values, listed = struct.unpack_from("<I4xI4xII", hive._data, self._at + 20)
+        if count:
+            found |= {subkeys, *hive._leaves(subkeys)}
+        if values:
+            found.add(listed)
+            for (offset,) in struct.iter_unpack("<I", hive._bytes(listed, 4 * values, "value list")):
+                found.add(offset)
+                value = Value(hive, offset)
+                if not value._size & 0x80000000 and value.size:
+                    found.add(value._where)
+        return found
+
+    @property
     def last_written(self) -> datetime | None:
         return filetime(int.from_bytes(self._hive._data[self._at + 4 : self._at + 12], "little"))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from rehost_payload.formats.hive import (
     DeleteValue,
     Hive,
     HiveEdit,
-    Key,
     SetValue,
     fold,
     needs_replay,
 )
+from rehost_payload.system.hive_verify import verify_edits
 from rehost_payload.system.protocol import SystemError_
 
 
@@ -46,7 +45,7 @@ def edit_hive(hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         result = _with_hivex(hive, wanted)
     except FormatError as e:
         raise SystemError_("damaged", str(e)) from e
-    _verify(before, result, wanted)
+    verify_edits(hive, result, wanted)
     return result
 
 
@@ -136,87 +135,3 @@ def _create(handle: Any, path: Sequence[str]) -> Any:
         child = _child(handle, node, name)
         node = handle.node_add_child(node, name) if child is None else child
     return node
-
-
-@dataclass
-class _Changes:
-    """What the edits ask for in one key and below it; names are folded. Built in the order of the edits."""
-
-    values: dict[str, tuple[int, bytes] | None] = field(default_factory=dict)  # None: deleted
-    keys: dict[str, _Changes] = field(default_factory=dict)
-    exists: bool | None = None  # None: as before
-    fresh: bool = False  # deleted at some point: nothing of the original is left in it
-
-    def at(self, path: Sequence[str], create: bool) -> _Changes:
-        node = self
-        for name in path:
-            node = node.keys.setdefault(fold(name), _Changes(fresh=node.fresh))
-            if create:
-                node.exists = True
-        return node
-
-
-def _expectation(edits: Sequence[HiveEdit]) -> _Changes:
-    root = _Changes()
-    for edit in edits:
-        if isinstance(edit, DeleteKey):
-            node = root.at(edit.key, False)
-            node.values.clear()
-            node.keys.clear()
-            node.exists, node.fresh = False, True
-        elif isinstance(edit, DeleteValue):
-            root.at(edit.key, False).values[fold(edit.name)] = None
-        elif isinstance(edit, CreateKey):
-            root.at(edit.key, True)
-        else:
-            root.at(edit.key, True).values[fold(edit.name)] = (edit.type, edit.data)
-    return root
-
-
-def _verify(before: Hive, result: bytes, edits: Sequence[HiveEdit]) -> None:
-    try:
-        after = Hive.parse(result)
-        if after.dirty:
-            raise SystemError_("verify", "hivex left the hive dirty")
-        # a stack, because nothing bounds the depth of a hive from an unknown disk
-        pending: list[_Pair] = [(before.root, after.root, _expectation(edits), "")]
-        while pending:
-            pending += _compare(*pending.pop())
-    except FormatError as e:
-        raise SystemError_("verify", f"the edited hive cannot be read: {e}") from e
-
-
-_Pair = tuple[Key | None, Key, _Changes | None, str]
-
-
-def _compare(old: Key | None, new: Key, changes: _Changes | None, path: str) -> list[_Pair]:
-    """Compares one key and returns those below it that remain to be compared.
-
-    ``old`` None: the key is new, so only what the edits put there may be in it.
-    """
-    expected = {} if old is None else {fold(v.name): (v.type, v.data) for v in old.values()}
-    for name, value in (changes.values if changes is not None else {}).items():
-        if value is None:
-            expected.pop(name, None)
-        else:
-            expected[name] = value
-    found = {fold(v.name): (v.type, v.data) for v in new.values()}
-    if found != expected:
-        names = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-        raise SystemError_("verify", f"values of {path or 'the root key'} are not as they should be: {names}")
-    wanted: dict[str, tuple[Key | None, _Changes | None]] = {}
-    for key in old.subkeys() if old is not None else ():
-        wanted[fold(key.name)] = (key, None)
-    for name, below in (changes.keys if changes is not None else {}).items():
-        known = wanted.pop(name, (None, None))[0]
-        if below.fresh:
-            known = None
-        if below.exists or (below.exists is None and known is not None):
-            wanted[name] = (known, below)
-    present = {fold(key.name): key for key in new.subkeys()}
-    if present.keys() != wanted.keys():
-        names = sorted(present.keys() ^ wanted.keys())
-        raise SystemError_("verify", f"keys of {path or 'the root key'} are not as they should be: {names}")
-    return [
-        (pair[0], present[name], pair[1], f"{path}\\{present[name].name}") for name, pair in wanted.items()
-    ]
