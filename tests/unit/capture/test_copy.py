@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.copy import CopyResult, run_copy
 from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import find_captures
-from rehost_payload.system.capture_target import TargetInfo
-from rehost_payload.system.directory_target import DirectoryTarget
-from support.captures import MODIFIED, SETTINGS, Source, content, dump, plan_of, sample, sha256sum, unit
-from support.memory_target import MemoryTarget
-
-from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import CapturePlan, Manifest
 from rehost_payload.repair.model import Verdict
+from rehost_payload.system.capture_target import TargetInfo
+from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.protocol import SystemError_
+from support.captures import MODIFIED, SETTINGS, Source, content, dump, plan_of, sample, sha256sum, unit
+from support.memory_target import MemoryTarget
 
 NAME = "Rehost-HV-1"
 

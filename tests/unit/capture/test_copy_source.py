@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rehost_payload.capture.copy_source import (
     CarefulReader,
     OpenSource,
@@ -17,7 +18,6 @@ from rehost_payload.capture.copy_source import (
     fingerprint,
     merge,
 )
-
 from rehost_payload.capture.model import BadRange
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.system.protocol import SystemError_
