@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rehost_builder.drivers import unpack
 from rehost_builder.drivers.unpack import Limits, opened, with_archives
 from rehost_builder.errors import BuildError
+from support.pe_image import make_pe
 
 FILES = {"amd64/a.inf": b"[Version]\r\n", "amd64/a.sys": b"MZ" + bytes(3000), "readme.txt": b"x"}
 SMALL = Limits(total=1 << 20, file=1 << 19, count=50, ratio=50, ratio_from=1 << 18, seconds=20)
@@ -240,6 +241,27 @@ def test_7z(tmp_path: Path) -> None:
     assert unpacked(tmp_path / "d.7z") == FILES
 
 
+def test_a_self_extracting_7z_is_never_started(tmp_path: Path) -> None:
+    """A program as vendors put it before the archive: here one that does nothing."""
+    seven = program("7zz", "7z")
+    source = fill(tmp_path / "source")
+    subprocess.run([seven, "a", tmp_path / "d.7z", "."], cwd=source, check=True, capture_output=True)
+    path = tmp_path / "setup.exe"
+    path.write_bytes(make_pe() + (tmp_path / "d.7z").read_bytes())
+    assert unpacked(path) == FILES
+
+
+def test_a_program_that_is_no_archive(tmp_path: Path) -> None:
+    """7-Zip takes the sections of any program for files; no INF is among them."""
+    path = tmp_path / "setup.exe"
+    path.write_bytes(make_pe())
+    program("7zz", "7z")
+    try:
+        assert not any(name.endswith(".inf") for name in unpacked(path))
+    except BuildError as e:
+        assert "setup.exe" in e.message  # noqa: PT017
+
+
 def stored_cab(files: dict[str, bytes]) -> bytes:
     """A cabinet without compression ([MS-CAB])."""
     body = b"".join(files.values())
@@ -249,11 +271,60 @@ def stored_cab(files: dict[str, bytes]) -> bytes:
         at += len(data)
     entries_at = 36 + 8
     data_at = entries_at + len(entries)
-    block = struct.pack("<IHH", 0, len(body), len(body)) + body
+    sizes = struct.pack("<HH", len(body), len(body))
+    block = struct.pack("<I", _cab_sum(sizes, _cab_sum(body, 0))) + sizes + body
     head = b"MSCF" + struct.pack(
         "<IIIIIBBHHHHH", 0, data_at + len(block), 0, entries_at, 0, 3, 1, 1, len(files), 0, 0, 0
     )
     return head + struct.pack("<IHH", data_at, 1, 0) + entries + block
+
+
+def _cab_sum(data: bytes, seed: int) -> int:
+    whole = len(data) // 4 * 4
+    for i in range(0, whole, 4):
+        seed ^= int.from_bytes(data[i : i + 4], "little")
+    return seed ^ int.from_bytes(data[whole:], "big")
+
+
+def make_msi(path: Path, files: dict[str, bytes]) -> Path:
+    """An installer database with its cabinet inside, made by msitools; the files go into a folder amd64."""
+    program("msiextract")
+    build = program("msibuild")
+    cab = path.with_suffix(".cab")
+    cab.write_bytes(stored_cab({f"f{i}": data for i, data in enumerate(files.values())}))
+    tables = {
+        "Directory": ("Directory|Directory_Parent|DefaultDir", "CCC", [("TARGETDIR", "", "SourceDir"), ("D", "TARGETDIR", "amd64")]),
+        "Component": ("Component|ComponentId|Directory_|Attributes|Condition|KeyPath", "CCCSCC", [("C", "{11111111-2222-3333-4444-555555555556}", "D", 0, "", "f0")]),
+        "File": (
+            "File|Component_|FileName|FileSize|Version|Language|Attributes|Sequence",
+            "CCCLCCSS",
+            [(f"f{i}", "C", name, len(data), "", "", 0, i + 1) for i, (name, data) in enumerate(files.items())],
+        ),
+        "Media": ("DiskId|LastSequence|DiskPrompt|Cabinet|VolumeLabel|Source", "SSCCCC", [(1, len(files), "", "#d.cab", "", "")]),
+    }  # fmt: skip
+    kinds = {"C": "CHAR(72)", "S": "SHORT", "L": "LONG"}
+    queries = []
+    for table, (columns, types, rows) in tables.items():
+        names = [f"`{c}`" for c in columns.split("|")]
+        parts = [
+            f"{n} {kinds[t]}{'' if i else ' NOT NULL'}"
+            for i, (n, t) in enumerate(zip(names, types, strict=True))
+        ]
+        queries.append(f"CREATE TABLE `{table}` ({', '.join(parts)} PRIMARY KEY {names[0]})")
+        for row in rows:
+            values = ", ".join(str(v) if isinstance(v, int) else f"'{v}'" for v in row)
+            queries.append(f"INSERT INTO `{table}` ({', '.join(names)}) VALUES ({values})")
+    made = [build, path, "-s", "Driver", "Example", ";1033", "{11111111-2222-3333-4444-555555555555}"]
+    subprocess.run(made, check=True, capture_output=True)
+    asked = [part for query in queries for part in ("-q", query)]
+    subprocess.run([build, path, *asked, "-a", "d.cab", cab], check=True, capture_output=True)
+    cab.unlink()
+    return path
+
+
+def test_msi(tmp_path: Path) -> None:
+    files = {"a.inf": FILES["amd64/a.inf"], "a.sys": FILES["amd64/a.sys"]}
+    assert unpacked(make_msi(tmp_path / "d.msi", files)) == {f"amd64/{n}": d for n, d in files.items()}
 
 
 def test_cab(tmp_path: Path) -> None:
