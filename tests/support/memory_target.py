@@ -111,7 +111,7 @@ class MemoryTarget:
 
     def open(self, path: str) -> MemoryFile:
         self.call("open", path)
-        assert path.rpartition("/")[0] in self.folders or path in self.files, "its folder was not made"
+        assert "/" not in path or path.rpartition("/")[0] in self.folders, "its folder was not made"
         return MemoryFile(self, path, self.files.setdefault(path, _Node()))
 
     def rename(self, old: str, new: str) -> None:

@@ -6,7 +6,7 @@ match; then the device path and size of the reference decide, and if these do no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,26 +52,31 @@ def _matches(ref: VolumeRef, place: Place, guid: str | None, signature: int | No
     return same_disk and place.offset == ref.offset
 
 
+def find_volume(disks: Sequence[DiskHandle], ref: VolumeRef) -> tuple[DiskHandle, Place]:
+    """The disk among ``disks`` that has the volume, and where. Raises SystemError_("gone")."""
+    found = []
+    for disk in disks:
+        try:
+            places = list(_places(disk))
+        except OSError:
+            continue  # a disk that has just vanished cannot be the one
+        found += [(disk, p) for p, guid, sig in places if _matches(ref, p, guid, sig, disk)]
+    if len(found) > 1:
+        exact = [(d, p) for d, p in found if p == Place(ref.disk, ref.offset, ref.size)]
+        if ref.disk_serial:
+            exact = [(d, p) for d, p in exact if d.info.serial == ref.disk_serial]
+        found = exact
+    if len(found) != 1:
+        name = ref.partition_guid or (f"{ref.signature:08x}" if ref.signature is not None else ref.disk)
+        raise SystemError_("gone", f"volume {name} at {ref.offset} of {ref.disk} is not there any more")
+    return found[0]
+
+
 @contextmanager
 def _open(system: System, ref: VolumeRef) -> Iterator[tuple[DiskHandle, Place]]:
     disks = system.disks()
     try:
-        found = []
-        for disk in disks:
-            try:
-                places = list(_places(disk))
-            except OSError:
-                continue  # a disk that has just vanished cannot be the one
-            found += [(disk, p) for p, guid, sig in places if _matches(ref, p, guid, sig, disk)]
-        if len(found) > 1:
-            exact = [(d, p) for d, p in found if p == Place(ref.disk, ref.offset, ref.size)]
-            if ref.disk_serial:
-                exact = [(d, p) for d, p in exact if d.info.serial == ref.disk_serial]
-            found = exact
-        if len(found) != 1:
-            name = ref.partition_guid or (f"{ref.signature:08x}" if ref.signature is not None else ref.disk)
-            raise SystemError_("gone", f"volume {name} at {ref.offset} of {ref.disk} is not there any more")
-        yield found[0]
+        yield find_volume(disks, ref)
     finally:
         for disk in disks:
             disk.close()

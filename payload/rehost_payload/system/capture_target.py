@@ -7,9 +7,11 @@ disk was unplugged), "read-only", "io", "absent", "permission".
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
+
+from rehost_payload.system.protocol import System
 
 ALIGNMENT = 4096
 """Unbuffered access wants offsets, lengths and memory in multiples of this many bytes."""
@@ -98,6 +100,19 @@ class CaptureTarget(Protocol):
 
     def append(self, path: str, data: bytes) -> None:
         """It is on the medium on return; a power cut may leave a part of it."""
+        ...
+
+
+class CaptureSystem(System, Protocol):
+    """A system that can write captures."""
+
+    def capture_target(self, disk: str, offset: int, size: int) -> AbstractContextManager[CaptureTarget]:
+        """Mounts the volume at byte ``offset`` of the disk ``disk`` (DiskInfo.path) as a target, for the time of the
+        block. A volume of which a run of ours was interrupted is taken again, a dirty one otherwise not.
+
+        Raises SystemError_ ("file-system": neither NTFS nor exFAT; "dirty", "hibernated", "read-only", "mount": cannot
+        be read, BitLocker for one; "gone") and leaves nothing mounted behind, even if the disk was pulled out.
+        """
         ...
 
 

@@ -18,6 +18,8 @@ from rehost_payload.formats.source import ByteSource, SliceSource
 from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
 from rehost_payload.system import blockio, sysfs
+from rehost_payload.system.capture_target import CaptureTarget, TargetInfo
+from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.efivars import Variables
 from rehost_payload.system.folders import driver_folders
 from rehost_payload.system.handles import FileDisk
@@ -32,6 +34,16 @@ from rehost_payload.system.protocol import (
 )
 
 MEDIUM_LABEL = b"REHOST-ISO"
+_FOR_CAPTURES = ("ntfs", "exfat")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a volume said of itself before it was mounted."""
+
+    kind: str
+    label: str
+    serial: str
 
 
 @dataclass
@@ -39,6 +51,7 @@ class _Mount:
     """A volume that is mounted now; ``users`` counts the `writable` blocks around it."""
 
     volume: MountedVolume
+    facts: _Facts
     stack: ExitStack
     users: int = 0
 
@@ -50,6 +63,7 @@ class _Judged:
     flag."""
 
     ways: list[Way]
+    facts: _Facts
     mark: bool = False
     dirty: bool = False
 
@@ -118,16 +132,46 @@ class LinuxSystem:
     @contextmanager
     def writable(self, disk: str, offset: int, size: int) -> Iterator[WritableVolume]:
         """See System.writable. A volume that is mounted already is shared; the last user unmounts it."""
+        with self._shared(disk, offset, size) as mount:
+            yield mount.volume
+
+    @contextmanager
+    def capture_target(self, disk: str, offset: int, size: int) -> Iterator[CaptureTarget]:
+        """See CaptureSystem.capture_target."""
+        device = self._device(disk)
+        with self._shared(disk, offset, size, capture=True) as mount:
+            facts = mount.facts
+            if facts.kind not in _FOR_CAPTURES:  # mounted for something else before
+                raise _unfit(disk, offset, facts.kind)
+            label = f" ({facts.label})" if facts.label else ""
+            info = TargetInfo(
+                id=f"{facts.kind}-{facts.serial}",
+                name=device.partitions.get(offset, disk) + label,
+                file_system=facts.kind,
+                disk=disk,
+                disk_serial=device.serial,
+                disk_size=device.size,
+                offset=offset,
+            )
+            yield DirectoryTarget(mount.volume.root, info, lambda: self._is_gone(device), whole=True)
+
+    def _is_gone(self, device: sysfs.BlockDevice) -> bool:
+        """Unplugged, or another disk in its place."""
+        identity = (device.path, device.serial, device.size)
+        return identity not in {(d.path, d.serial, d.size) for d in sysfs.block_devices(self._root)}
+
+    @contextmanager
+    def _shared(self, disk: str, offset: int, size: int, *, capture: bool = False) -> Iterator[_Mount]:
         key = (disk, offset)
         mount = self._mounts.get(key)
         if mount is None:
             stack = ExitStack()
             with stack:
-                volume = stack.enter_context(self._mounted(disk, offset, size))
-                mount = self._mounts[key] = _Mount(volume, stack.pop_all())
+                volume, facts = stack.enter_context(self._mounted(disk, offset, size, capture))
+                mount = self._mounts[key] = _Mount(volume, facts, stack.pop_all())
         mount.users += 1
         try:
-            yield mount.volume
+            yield mount
         finally:
             mount.users -= 1
             if mount.users == 0:
@@ -135,12 +179,14 @@ class LinuxSystem:
                 mount.stack.close()
 
     @contextmanager
-    def _mounted(self, disk: str, offset: int, size: int) -> Iterator[MountedVolume]:
+    def _mounted(
+        self, disk: str, offset: int, size: int, capture: bool
+    ) -> Iterator[tuple[MountedVolume, _Facts]]:
         device = self._device(disk)
         if device.read_only:
             raise SystemError_("read-only", f"{disk} is read-only")
         try:
-            judged = self._prepare(device, offset, size)
+            judged = self._prepare(device, offset, size, capture)
         except FormatError as error:
             raise SystemError_("mount", f"{disk} at {offset:#x}: {error}") from error
         except OSError as error:
@@ -152,7 +198,7 @@ class LinuxSystem:
                     if judged.mark and not volume.exists(BUSY_NAME):
                         volume.append(BUSY_NAME, b"")
                     try:
-                        yield volume
+                        yield volume, judged.facts
                     finally:
                         if judged.mark and not judged.dirty:
                             with suppress(SystemError_):  # a disk that has vanished
@@ -166,26 +212,35 @@ class LinuxSystem:
                 return device
         raise SystemError_("gone", f"{disk} is not there any more")
 
-    def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int) -> _Judged:
-        """Looks at a volume with our own readers. Raises SystemError_ ("hibernated", "dirty") for one that
-        must not be written, FormatError for one that cannot be read."""
+    def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int, capture: bool) -> _Judged:
+        """Looks at a volume with our own readers. Raises SystemError_ ("hibernated", "dirty", "file-system") for one
+        that must not be written, FormatError for one that cannot be read.
+
+        exFAT is not refused for its flag when a few small files are written: every stick that was pulled out has it.
+        A capture may fill the volume, and must not do so by an allocation table that is not sure.
+        """
         descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             blockio.forget_cache(descriptor)
             info = DiskInfo(device.path, device.size, device.sector_size)
             source = SliceSource(FileDisk(info, descriptor), offset, size)
             reader = open_filesystem(source)
+            where = f"{device.path} at {offset:#x}"
+            if capture and reader.kind not in _FOR_CAPTURES:
+                raise _unfit(device.path, offset, reader.kind)
             if isinstance(reader, FatVolume):
                 self._remove_leftovers(device, offset, source)
+            facts = _Facts(reader.kind, reader.label if capture else "", reader.serial)
             if not isinstance(reader, NtfsVolume):
-                return _Judged(ways(reader.kind))
-            where = f"{device.path} at {offset:#x}"
+                if capture and reader.dirty and not reader.exists(BUSY_NAME):
+                    raise SystemError_("dirty", f"{where}: the volume is marked for a check")
+                return _Judged(ways(reader.kind), facts, mark=capture, dirty=capture and reader.dirty)
             if hiberfil.is_hibernated(reader):
                 raise SystemError_("hibernated", f"{where}: Windows is hibernated on it")
             if reader.dirty and not reader.exists(BUSY_NAME):
                 raise SystemError_("dirty", f"{where}: the volume is marked for a check")
             attempts = ways("ntfs", journal_unclean=reader.journal_unclean(), forced=reader.dirty)
-            return _Judged(attempts, mark=True, dirty=reader.dirty)
+            return _Judged(attempts, facts, mark=True, dirty=reader.dirty)
         finally:
             os.close(descriptor)
 
@@ -242,6 +297,10 @@ class LinuxSystem:
 
     def firmware_variable(self, name: str) -> bytes | None:
         return self._variables().read(name)
+
+
+def _unfit(disk: str, offset: int, kind: str) -> SystemError_:
+    return SystemError_("file-system", f"{disk} at {offset:#x}: {kind}; a capture needs NTFS or exFAT")
 
 
 def _is_medium(descriptor: int) -> bool:

@@ -31,6 +31,7 @@ from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_DIRSYNC, _MS_NOATIME = 2, 4, 8, 128, 1024
 _FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
 _UMOUNT_TRIES = 20
+_MNT_DETACH = 2  # gone as soon as nobody uses it
 _SMALL = 1 << 20
 
 
@@ -84,9 +85,15 @@ def _mount(device: str, target: Path, way: Way) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _unmount(target: Path) -> None:
-    """Flushes and unmounts; waits where something still has a file open. Raises SystemError_."""
+def _unmount(target: Path, device: str) -> None:
+    """Flushes and unmounts; waits where something still has a file open. Raises SystemError_.
+
+    The mount of a disk that was pulled out is only taken out of sight: there is nothing left to flush it to.
+    """
     libc = _libc()
+    if not Path(device).exists():
+        libc.umount2(ctypes.c_char_p(str(target).encode()), _MNT_DETACH)
+        return
     for attempt in range(_UMOUNT_TRIES):
         if libc.umount2(ctypes.c_char_p(str(target).encode()), 0) == 0:
             return
@@ -95,7 +102,7 @@ def _unmount(target: Path) -> None:
             time.sleep(0.05 * (attempt + 1))
             continue
         raise SystemError_("io", f"cannot unmount {target}: {os.strerror(code)}")
-    libc.umount2(ctypes.c_char_p(str(target).encode()), 2)  # MNT_DETACH: gone as soon as nobody uses it
+    libc.umount2(ctypes.c_char_p(str(target).encode()), _MNT_DETACH)
     raise SystemError_("busy", f"{target} was still in use and is detached only")
 
 
@@ -138,7 +145,7 @@ def mounted(device: str, attempts: list[Way]) -> Iterator[Path]:
                 raise SystemError_("read-only", f"{device}: {way.name} mounted it read-only")
             yield target
         finally:
-            _unmount(target)
+            _unmount(target, device)
     finally:
         with suppress(OSError):
             target.rmdir()
@@ -149,6 +156,11 @@ class MountedVolume:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @property
+    def root(self) -> Path:
+        """The mount point."""
+        return self._root
 
     def _find(self, path: str) -> Path | None:
         """The existing file, in its own spelling, or None."""

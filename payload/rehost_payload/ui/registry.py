@@ -115,5 +115,5 @@ CHECKS: frozenset[str] = _params(
 # ApplyError's codes, then those that only this package uses
 ERRORS: frozenset[str] = _params(
     "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
-    "conflict mount busy report internal other"
+    "conflict mount file-system busy report internal other"
 ) | {f"driver-{code}" for code in CODES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -607,3 +608,20 @@ def test_progress() -> None:
     got: list[CopyProgress] = []
     copy(plan, source, memory(), progress=got.append)
     assert got
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_refusal_and_fault_has_words(language: str) -> None:
+    from rehost_payload.capture import copy, copy_plan, judge
+    from rehost_payload.ui.texts import Texts
+
+    texts = Texts(language)
+    for module, call, section in (
+        (copy_plan, "CaptureRefused", "copyrefused"),
+        (copy, "CaptureRefused", "copyrefused"),
+        (judge, "Fault", "capturecheck"),
+    ):
+        source = Path(module.__file__ or "").read_text()
+        codes = set(re.findall(rf'{call}\(\s*"([a-z-]+)"', source))
+        assert codes
+        assert not {code for code in codes if not texts.has(f"{section}.{code}")}
