@@ -161,7 +161,8 @@ def build(
 
 def _add_payload_commands() -> None:
     """What runs on the server runs here on disk images and saved surveys; only its menu stays there."""
-    from rehost_payload.ui.cli import Lazy, commands
+    from rehost_payload.ui.cli import commands
+    from rehost_payload.ui.lazy import Lazy
 
     for command in commands:
         if command.name != "menu":

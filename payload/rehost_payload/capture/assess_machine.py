@@ -71,7 +71,8 @@ def _states(machine: FoundMachine, unit: str, name: dict[str, str]) -> Iterator[
         yield Finding("capture.saved-state", Severity.WARNING, unit, params, files)
     if machine.checkpoint_states:
         params = {**name, "count": str(len(machine.checkpoint_states))}
-        files = tuple(e.file.original for e in machine.files if e.role is Role.CHECKPOINT_STATE)
+        states = (e.file.original for e in machine.files if e.role is Role.CHECKPOINT_STATE)
+        files = tuple(f for f in states if any(i in f.lower() for i in machine.checkpoint_states))
         yield Finding("capture.checkpoint-state", Severity.WARNING, unit, params, files)
 
 

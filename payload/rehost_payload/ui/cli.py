@@ -7,7 +7,6 @@ start of the menu are quick. Exit codes are those of ui/run.py.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import click
 
 from rehost_payload import __version__
 from rehost_payload.ui.exit_codes import EXIT_HELP, FAILED, INTERRUPTED, USAGE
+from rehost_payload.ui.lazy import Lazy
 
 if TYPE_CHECKING:
     from rehost_payload.repair.model import Choices
@@ -373,25 +373,6 @@ def menu(ctx: click.Context, language: str | None) -> None:
 
 
 # --- pieces ------------------------------------------------------------------------------------------------
-
-
-class Lazy(click.Command):
-    """A command that stands in another module and is imported when it is called."""
-
-    def __init__(self, name: str, target: str, short_help: str) -> None:
-        super().__init__(name, short_help=short_help)
-        self._target = target
-
-    def load(self) -> click.Command:
-        module, _, attribute = self._target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        return self.load().make_context(info_name, args, parent, **extra)
 
 
 commands: list[click.Command] = [

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 
 from rehost_payload.ui.exit_codes import FAILED
+from rehost_payload.ui.lazy import Lazy
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,18 @@ class _FileSource:
 
 @click.group()
 def hyperv() -> None:
-    """Look at the files of Hyper-V: configurations, states, virtual disks.
+    """Look at a Hyper-V host that is not running, and at its files: configurations, states, virtual disks.
 
     \b
-    Example:
+    Examples:
+      rehost hyperv list --image system.img --image array.img
       rehost hyperv show "Virtual Machines/993F7B33-6057-4D1E-A1FE-A1A1D77BE974.vmcx"
     """
+
+
+hyperv.add_command(
+    Lazy("list", "rehost_payload.ui.hyperv_list:list_", "Show the virtual machines on a host's disks.")
+)
 
 
 @hyperv.command()
