@@ -1,0 +1,167 @@
+"""``rehost usb``: a medium on a stick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from rehost_builder.errors import BuildError
+from rehost_builder.media.fat32 import Source, needed
+from rehost_builder.media.iso_reader import IsoImage, open_iso
+from rehost_builder.progress import Progress
+from rehost_builder.usb.device import Stick, describe
+from rehost_builder.usb.layout import StickLayout, is_hybrid, layout
+from rehost_builder.usb.write import FromIso, write_stick
+from rehost_payload.formats.errors import FormatError
+
+EXIT_DECLINED = 4
+_CLUSTER = 32 << 10  # an upper bound: what the files take in the largest clusters used here
+_UEFI_LOADER = "efi/boot/bootx64.efi"
+
+
+@click.command()
+@click.argument("medium", metavar="ISO", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("device", metavar="DEVICE", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="The consent: do not ask.")
+@click.option("--fixed", is_flag=True, help="Allow a disk that is not removable and not on USB.")
+@click.option(
+    "--discard-journals", is_flag=True,
+    help="Allow a stick that holds the originals of an earlier repair (folder \\Rehost).",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_context
+def usb(
+    ctx: click.Context,
+    medium: Path,
+    device: Path,
+    yes: bool,
+    fixed: bool,
+    discard_journals: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Writes a medium to a USB stick: it starts by BIOS and UEFI, and the rest becomes a volume labelled REHOST.
+
+    Everything on the stick is lost. Disks in use are refused, and what was written is read back. DEVICE is a whole
+    disk, or an image file of the stick's size that exists already.
+
+    \b
+    Examples:
+      rehost usb out/rehost.iso /dev/sdX
+      rehost usb out/rehost.iso /dev/sdX --yes --json
+      truncate -s 8G stick.img && rehost usb out/rehost.iso stick.img --yes
+    """
+    with medium.open("rb") as file:
+        try:
+            image = open_iso(file)
+            hybrid = is_hybrid(image.read(0, 512))
+        except FormatError as error:
+            raise BuildError(f"{medium} is no ISO image that can be read: {error}") from None
+        files: dict[str, Source] = {p: FromIso(image, f) for p, f in image.best.files.items()}
+        files.pop("boot.catalog", None)
+        stick = describe(device)
+        if not stick.is_file and device.resolve() == medium.resolve():
+            raise BuildError("medium and stick are the same")
+        if not stick.removable and not fixed:
+            raise BuildError(
+                f"{stick.path} ({stick.name}) is a built-in disk", "if it really is to be overwritten: --fixed"
+            )
+        if stick.journals and not discard_journals:
+            raise BuildError(
+                f"{stick.path} holds the originals of an earlier repair ({', '.join(stick.journals)}: \\Rehost)",
+                "copy the folder away first, or give --discard-journals",
+            )
+        try:
+            plan = layout(stick.size, image.size, hybrid, 0 if hybrid else needed(files, _CLUSTER))
+        except ValueError as error:
+            raise BuildError(f"{stick.path} is too small: {error}", "take a larger stick") from None
+        if not as_json:
+            for line in _described(medium, image, stick, plan):
+                click.echo(line, err=True)
+        if dry_run:
+            _end(medium, stick, plan, as_json, written=False)
+            return
+        if not yes and not _consent(stick):
+            click.echo("rehost: nothing was written", err=True)
+            ctx.exit(EXIT_DECLINED)
+        progress = Progress({"writing": 0, "reading back": 0}, quiet=quiet or as_json)
+        write_stick(image, stick, plan, files, _epoch(medium), _Shown(progress))
+    _end(medium, stick, plan, as_json, written=True)
+
+
+class _Shown:
+    """Progress of a step, with the time that is left."""
+
+    def __init__(self, progress: Progress) -> None:
+        import time
+
+        self._progress = progress
+        self._clock = time.monotonic
+        self._step = ""
+        self._began = 0.0
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        now = self._clock()
+        if step != self._step:
+            self._step, self._began = step, now
+            self._progress.note(f"{step} {total / 1e6:.0f} MB")
+        took = now - self._began
+        if took < 1 or not done:
+            return
+        rate = done / took
+        left = (total - done) / rate
+        self._progress.update(f"{100 * done // max(1, total)} %, {rate / 1e6:.0f} MB/s, {left:.0f} s to go")
+
+
+def _consent(stick: Stick) -> bool:
+    if not sys.stdin.isatty():
+        raise BuildError("there is no terminal to ask on", "--yes is the consent")
+    answer = click.prompt(f"Type yes to overwrite all of {stick.path}", default="", show_default=False)
+    return bool(answer.strip().casefold() == "yes")
+
+
+def _described(medium: Path, image: IsoImage, stick: Stick, plan: StickLayout) -> list[str]:
+    lines = [
+        f"Medium: {medium}, {image.size / 1e6:.1f} MB, {image.best.label}",
+        f"Stick:  {stick.path}, {stick.size / 1e9:.1f} GB, {stick.name}",
+    ]
+    lines += [f"        will be lost: {v}" for v in stick.volumes] or ["        nothing that could be read is on it"]
+    if plan.kind == "files":
+        names = {p.casefold() for p in image.best.files}
+        ways = [w for w, f in (("BIOS", "bootmgr"), ("UEFI", _UEFI_LOADER)) if f in names]
+        lines.append(f"Starts: {' and '.join(ways) or 'by nothing: no boot loader is on the medium'}")
+    if plan.data is None:
+        lines.append("Data:   no room for a volume labelled REHOST")
+    else:
+        lines.append(f"Data:   {plan.data.size / 1e9:.2f} GB, a volume labelled REHOST")
+    return lines
+
+
+def _epoch(medium: Path) -> int:
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(text) if text.isdigit() else int(medium.stat().st_mtime)
+
+
+def _end(medium: Path, stick: Stick, plan: StickLayout, as_json: bool, written: bool) -> None:
+    if as_json:
+        value = {
+            "medium": str(medium),
+            "device": str(stick.path),
+            "model": stick.model,
+            "serial": stick.serial,
+            "size": stick.size,
+            "kind": plan.kind,
+            "data_bytes": plan.data.size if plan.data else 0,
+            "written": written,
+            "verified": written,
+        }
+        click.echo(json.dumps(value, indent=1))
+    elif written:
+        click.echo(f"{stick.path}: written and read back")
