@@ -170,6 +170,7 @@ def _add_payload_commands() -> None:
     main.add_command(
         Lazy("boot", "rehost_builder.emulator.cli:boot", "Start a medium in a virtual machine (QEMU).")
     )
+    main.add_command(Lazy("usb", "rehost_builder.usb.cli:usb", "Write a medium to a USB stick."))
     # with `check`, which needs libraries that are not on the medium
     text = "Driver packages: what they are, which one is needed, whether they are sound."
     main.add_command(Lazy("drivers", "rehost_builder.drivers.cli:drivers", text))

@@ -172,6 +172,8 @@ def _tree(files: Mapping[str, Source]) -> _Folder:
         *folders, name = [_checked(part) for part in path.split("/")]
         folder = root
         for part in folders:
+            if part.casefold() in {n.casefold() for n in folder.files}:
+                raise ValueError(f"{part} is called a file and a folder")
             folder = folder.folders.setdefault(_existing(folder.folders, part), _Folder())
         if name.casefold() in {n.casefold() for n in (*folder.files, *folder.folders)}:
             raise ValueError(f"two files are called {path}, without regard to case")

@@ -57,10 +57,17 @@ class IsoImage:
     size: int
     trees: tuple[Tree, ...] = ()
     boot: tuple[BootEntry, ...] = ()
+    volume_size: int = 0  # as the primary volume descriptor has it
     problems: list[str] = field(default_factory=list)
 
     def tree(self, kind: str) -> Tree | None:
         return next((t for t in self.trees if t.kind == kind), None)
+
+    @property
+    def needed(self) -> int:
+        """Bytes that the image must have for all that its directories name; fewer: it was cut off."""
+        ends = [o + n for t in self.trees for f in t.files.values() for o, n in f.pieces]
+        return max([*ends, *(e.offset for e in self.boot), self.volume_size])
 
     @property
     def best(self) -> Tree:
@@ -118,6 +125,9 @@ def open_iso(file: BinaryIO) -> IsoImage:
         why = "; ".join(image.problems) or "no ISO 9660 and no UDF descriptors"
         raise FormatError("ISO image", why)
     image.trees = tuple(trees)
+    primary = next((d for d in _descriptors(image) if d[0] == 1), None)
+    if primary is not None:
+        image.volume_size = struct.unpack_from("<I", primary, 80)[0] * BLOCK
     try:
         image.boot = tuple(_el_torito(image))
     except FormatError as error:

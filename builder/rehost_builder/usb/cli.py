@@ -64,6 +64,11 @@ def usb(
             hybrid = is_hybrid(image.read(0, 512))
         except FormatError as error:
             raise BuildError(f"{medium} is no ISO image that can be read: {error}") from None
+        if image.needed > image.size:
+            raise BuildError(
+                f"{medium} is cut off: {image.size} bytes, {image.needed} belong to it",
+                "build or copy it again",
+            )
         files: dict[str, Source] = {p: FromIso(image, f) for p, f in image.best.files.items()}
         files.pop("boot.catalog", None)
         stick = describe(device)
@@ -71,7 +76,8 @@ def usb(
             raise BuildError("medium and stick are the same")
         if not stick.removable and not fixed:
             raise BuildError(
-                f"{stick.path} ({stick.name}) is a built-in disk", "if it really is to be overwritten: --fixed"
+                f"{stick.path} ({stick.name}) is a built-in disk",
+                "if it really is to be overwritten: --fixed",
             )
         if stick.journals and not discard_journals:
             raise BuildError(
@@ -132,7 +138,9 @@ def _described(medium: Path, image: IsoImage, stick: Stick, plan: StickLayout) -
         f"Medium: {medium}, {image.size / 1e6:.1f} MB, {image.best.label}",
         f"Stick:  {stick.path}, {stick.size / 1e9:.1f} GB, {stick.name}",
     ]
-    lines += [f"        will be lost: {v}" for v in stick.volumes] or ["        nothing that could be read is on it"]
+    lines += [f"        will be lost: {v}" for v in stick.volumes] or [
+        "        nothing that could be read is on it"
+    ]
     if plan.kind == "files":
         names = {p.casefold() for p in image.best.files}
         ways = [w for w, f in (("BIOS", "bootmgr"), ("UEFI", _UEFI_LOADER)) if f in names]

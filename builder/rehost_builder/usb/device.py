@@ -12,11 +12,9 @@ from pathlib import Path
 
 from rehost_builder.errors import BuildError
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.survey.model import Problem
 from rehost_payload.survey.volumes import survey_disk, survey_volumes
 from rehost_payload.system import sysfs
-from rehost_payload.system.blockio import device_size
 from rehost_payload.system.handles import FileDisk
 from rehost_payload.system.protocol import DiskInfo
 
@@ -47,12 +45,15 @@ def describe(path: Path, root: Path = Path("/")) -> Stick:
     """Looks at the stick; writes nothing. Raises BuildError where it must not be written, with the reason."""
     if not sys.platform.startswith("linux"):
         raise BuildError(
-            "sticks are written on Linux only", "on Windows, Rufus writes the ISO (in DD mode for the Debian base)"
+            "sticks are written on Linux only",
+            "on Windows, Rufus writes the ISO (in DD mode for the Debian base)",
         )
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise BuildError(f"{path}: {error.strerror}", "rehost usb ISO /dev/sdX; lsblk shows the disks") from None
+        raise BuildError(
+            f"{path}: {error.strerror}", "rehost usb ISO /dev/sdX; lsblk shows the disks"
+        ) from None
     if stat.S_ISREG(mode):
         stick = Stick(path, path.stat().st_size, "image file", "", "", True, True)
     elif stat.S_ISBLK(mode):
@@ -68,17 +69,23 @@ def _block_device(path: Path, root: Path) -> Stick:
     for device in devices:
         if str(real) in device.partitions.values():
             raise BuildError(f"{path} is a partition", f"give the whole disk: {device.path}")
-    device_ = next((d for d in devices if d.path == str(real)), None)
-    if device_ is None:
-        raise BuildError(f"{path} is no disk that could be a stick (an array, a mapped device, an empty reader?)")
-    if device_.read_only:
+    found = next((d for d in devices if d.path == str(real)), None)
+    if found is None:
+        raise BuildError(
+            f"{path} is no disk that could be a stick (an array, a mapped device, an empty reader?)"
+        )
+    if found.read_only:
         raise BuildError(f"{path} is write-protected", "look for the switch on its side")
-    if device_.sector_size != 512:
-        raise BuildError(f"{path} has sectors of {device_.sector_size} bytes", "a stick with sectors of 512 is needed")
-    if in_use := _users(device_, root):
-        raise BuildError(f"{path} is in use: {'; '.join(in_use)}", "unmount it first, if it really is the stick")
-    removable = device_.removable or device_.transport in ("usb", "mmc")
-    return Stick(real, device_.size, device_.model, device_.serial, device_.transport, False, removable)
+    if found.sector_size != 512:
+        raise BuildError(
+            f"{path} has sectors of {found.sector_size} bytes", "a stick with sectors of 512 is needed"
+        )
+    if in_use := _users(found, root):
+        raise BuildError(
+            f"{path} is in use: {'; '.join(in_use)}", "unmount it first, if it really is the stick"
+        )
+    removable = found.removable or found.transport in ("usb", "mmc")
+    return Stick(real, found.size, found.model, found.serial, found.transport, False, removable)
 
 
 def _users(device: sysfs.BlockDevice, root: Path) -> list[str]:
@@ -137,11 +144,8 @@ def opened(stick: Stick) -> Iterator[FileDisk]:
     """The stick as a disk that is read, past what was cached of it."""
     descriptor = os.open(stick.path, os.O_RDONLY | os.O_CLOEXEC)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    handle = FileDisk(DiskInfo(str(stick.path), device_size(descriptor), 512), descriptor)
+    handle = FileDisk(DiskInfo(str(stick.path), os.lseek(descriptor, 0, os.SEEK_END), 512), descriptor)
     try:
         yield handle
     finally:
         handle.close()
-
-
-__all__ = ["Stick", "describe", "open_filesystem", "opened"]

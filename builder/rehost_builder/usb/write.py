@@ -18,11 +18,12 @@ from typing import Any, BinaryIO, cast
 from rehost_builder.errors import BuildError
 from rehost_builder.media.fat32 import Source, geometry, write_fat32
 from rehost_builder.media.iso_reader import IsoFile, IsoImage
-from rehost_builder.usb.device import Stick, open_filesystem, opened
+from rehost_builder.usb.device import Stick, opened
 from rehost_builder.usb.layout import Part, StickLayout, boot_record
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.source import SliceSource
+from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.blockio import reread_partitions
 from rehost_payload.system.protocol import SystemError_
 
@@ -114,7 +115,9 @@ def write_stick(
         if handle.read_at(0, 512) != record:
             raise BuildError(f"{stick.path}: the first sector does not read back as it was written", _BROKEN)
     if not stick.is_file:
-        with contextlib.suppress(SystemError_):  # the kernel shows the old partitions until the stick is pulled
+        with contextlib.suppress(
+            SystemError_
+        ):  # the kernel shows the old partitions until the stick is pulled
             reread_partitions(str(stick.path))
 
 
@@ -159,7 +162,9 @@ def _verify(
             nonlocal done
             for block in blocks:
                 if reader(at, len(block)) != block:
-                    raise BuildError(f"{what} does not read back from {stick.path} as it was written", _BROKEN)
+                    raise BuildError(
+                        f"{what} does not read back from {stick.path} as it was written", _BROKEN
+                    )
                 at += len(block)
                 done += len(block)
                 tell("reading back", done, total)
@@ -179,7 +184,9 @@ def _verify(
             for name, source in files.items():
                 found = reader.open(name)
                 if found.size != source.size:
-                    raise BuildError(f"{name} has {found.size} bytes on {stick.path}, not {source.size}", _BROKEN)
+                    raise BuildError(
+                        f"{name} has {found.size} bytes on {stick.path}, not {source.size}", _BROKEN
+                    )
                 same(found.read_at, 0, source.blocks(), name)
         if plan.data is not None:
             volume(plan.data)

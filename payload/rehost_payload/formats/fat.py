@@ -325,7 +325,7 @@ class FatVolume(FileSystemReader):
         return cached
 
     def _parse(self, first: int) -> Iterator[_Entry]:
-        long_parts: dict[int, str] = {}
+        long_parts: dict[int, bytes] = {}
         expected, checksum = 0, -1
         for raw in self._raw_entries(first):
             if raw[0] == 0xE5:
@@ -339,16 +339,16 @@ class FatVolume(FileSystemReader):
                 if (order & 0x3F) != expected or raw[13] != checksum or not expected:
                     long_parts, expected = {}, 0
                     continue
-                text = b"".join(raw[a:b] for a, b in _LFN_PARTS)
-                long_parts[expected] = text.decode("utf-16-le", "replace")
+                long_parts[expected] = b"".join(raw[a:b] for a, b in _LFN_PARTS)
                 expected -= 1
                 continue
             if not attributes & _VOLUME_ID and raw[:2] not in (b". ", b".."):
                 short = _short_name(raw)
                 name = short
                 if long_parts and expected == 0 and _checksum(raw[:11]) == checksum:
-                    joined = "".join(long_parts[i] for i in sorted(long_parts))
-                    name = joined.split("\0", 1)[0] or short
+                    # a character of two units may stand in two entries
+                    units = b"".join(long_parts[i] for i in sorted(long_parts))
+                    name = units.decode("utf-16-le", "replace").split("\0", 1)[0] or short
                 elif raw[12] & 0x18:
                     name = _cased(short, raw[12])
                 high, low, size = struct.unpack_from("<H4xHI", raw, 20)
