@@ -33,11 +33,11 @@ from rehost_builder.debian.packages import (
     UNPACKED_FOR_BOOT,
     UNPACKED_FOR_TOOLS,
 )
-from rehost_builder.debian.pypackages import PACKAGES, install_package, install_payload
 from rehost_builder.drivers.bundle import VERIFIED, Bundle, collect
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
 from rehost_builder.progress import Progress
+from rehost_builder.python_files import PACKAGES, install_package, install_payload
 from rehost_builder.templates import iso_folder, render
 
 _COMMAND_LINE = "quiet loglevel=3 cryptomgr.notests"

@@ -47,7 +47,7 @@ def write_iso(
     try:
         with temporary.open("w+b") as out:
             # The boot information table is written into the loader's own bytes, hence the copy in memory.
-            with _fixed_time(epoch), _Image(label) as image:
+            with fixed_time(epoch), _Image(label) as image:
                 for path in sorted(files):
                     image.add(path, files[path])
                 image.boot(bios_loader, efi_image)
@@ -189,7 +189,7 @@ class _Clock(ModuleType):
 
 
 @contextmanager
-def _fixed_time(epoch: int) -> Iterator[None]:
+def fixed_time(epoch: int) -> Iterator[None]:
     """FIX for pycdlib 1.22, which asks the clock for every entry and knows no SOURCE_DATE_EPOCH.
 
     Without it two images of the same input differ in some 300 bytes (and in all of them in another time

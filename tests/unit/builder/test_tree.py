@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rehost_builder.debian import tree
-from rehost_builder.debian.pypackages import TARGET, install_package, install_payload
+from rehost_builder.python_files import TARGET, install_package, install_payload
 from rehost_builder.errors import BuildError
 
 from .elf_files import program

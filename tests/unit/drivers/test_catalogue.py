@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehost_builder.debian.pypackages import TARGET, install_payload
+from rehost_builder.python_files import TARGET, install_payload
 from rehost_payload.drivers.catalogue import (
     Known,
     card_key,

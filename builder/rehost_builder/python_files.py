@@ -1,4 +1,4 @@
-"""Puts our payload and the pure Python packages it uses into the image.
+"""Our payload and the pure Python packages it uses, as they go onto a medium.
 
 click, Jinja2 and MarkupSafe are copied from the builder's own environment: pyproject.toml pins their
 versions, so what runs on the server is what the tests ran against, no second download is needed, and the
@@ -28,8 +28,8 @@ class PythonPackage:
     """Over the sorted "path NUL sha256" lines of the files taken."""
 
 
-def install_package(name: str, root: Path) -> PythonPackage:
-    """Copies a distribution's Python files, data and licences; compiled extensions stay behind.
+def package_files(name: str) -> tuple[PythonPackage, dict[str, bytes]]:
+    """A distribution's Python files, data and licences by their path; compiled extensions stay behind.
 
     Raises BuildError when the distribution is absent or a file is not the one that was installed.
     """
@@ -37,7 +37,7 @@ def install_package(name: str, root: Path) -> PythonPackage:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise BuildError(f"the Python package {name} is missing", "pip install the builder again") from None
-    digests: dict[str, str] = {}
+    files: dict[str, bytes] = {}
     for file in distribution.files or []:
         path = PurePosixPath(file)
         info = path.parts[0].endswith((".dist-info", ".egg-info"))
@@ -54,17 +54,16 @@ def install_package(name: str, root: Path) -> PythonPackage:
                 raise BuildError(
                     f"{file} of {name} was changed after it was installed", "pip install it again"
                 )
-        digests[str(path)] = hashlib.sha256(data).hexdigest()
-        _write(root / TARGET / path, data)
-    if not digests:
+        files[str(path)] = data
+    if not files:
         raise BuildError(f"the Python package {name} does not list its files", "pip install it again")
-    return PythonPackage(name, distribution.version, tree_digest(digests))
+    return PythonPackage(name, distribution.version, files_digest(files)), files
 
 
-def install_payload(root: Path, version: str) -> PythonPackage:
-    """Copies rehost_payload as it is imported here: sources and data, no byte code; and our licence."""
+def payload_files(version: str) -> tuple[PythonPackage, dict[str, bytes]]:
+    """rehost_payload as it is imported here: sources and data, no byte code."""
     source = Path(rehost_payload.__file__).resolve().parent
-    digests = {}
+    files: dict[str, bytes] = {}
     for path in sorted(source.rglob("*")):
         if (
             path.is_dir()
@@ -73,14 +72,38 @@ def install_payload(root: Path, version: str) -> PythonPackage:
             or path.name[0] == "."
         ):
             continue
-        data = path.read_bytes()
-        name = f"rehost_payload/{path.relative_to(source).as_posix()}"
-        digests[name] = hashlib.sha256(data).hexdigest()
-        _write(root / TARGET / name, data)
+        files[f"rehost_payload/{path.relative_to(source).as_posix()}"] = path.read_bytes()
+    return PythonPackage("rehost_payload", version, files_digest(files)), files
+
+
+def our_licence() -> bytes | None:
     for file in importlib.metadata.files("rehost") or []:
         if PurePosixPath(file).name == "LICENSE":
-            _write(root / "usr/share/doc/rehost/copyright", Path(str(file.locate())).read_bytes())
-    return PythonPackage("rehost_payload", version, tree_digest(digests))
+            return Path(str(file.locate())).read_bytes()
+    return None
+
+
+def install_package(name: str, root: Path) -> PythonPackage:
+    """Puts a distribution into the root of the Debian base; see `package_files`."""
+    package, files = package_files(name)
+    for path, data in files.items():
+        _write(root / TARGET / path, data)
+    return package
+
+
+def install_payload(root: Path, version: str) -> PythonPackage:
+    """Puts the payload and our licence into the root of the Debian base."""
+    package, files = payload_files(version)
+    for path, data in files.items():
+        _write(root / TARGET / path, data)
+    licence = our_licence()
+    if licence is not None:
+        _write(root / "usr/share/doc/rehost/copyright", licence)
+    return package
+
+
+def files_digest(files: dict[str, bytes]) -> str:
+    return tree_digest({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
 
 
 def tree_digest(digests: dict[str, str]) -> str:

@@ -1,0 +1,109 @@
+"""Writes the ISO of the WinPE base: UDF 1.02 as Windows media have it, and El Torito for BIOS and UEFI.
+
+The ISO 9660 side holds the boot images only, as on Microsoft's own discs: etfsboot.com looks for BOOTMGR, and would
+not find the "BOOTMGR.;1" of a strict ISO 9660 name. pycdlib's "2.60" writes UDF revision 1.02.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pycdlib
+import pycdlib.udf
+
+from rehost_builder.content import Content, open_content, size_of
+from rehost_builder.media.iso9660 import fixed_time
+
+_CATALOG, _BIOS, _EFI = "/BOOT.CAT;1", "/BIOS.IMG;1", "/EFI.IMG;1"
+
+
+@dataclass(frozen=True)
+class BootEntries:
+    """The boot images; one of them may be missing. They need not be among the files."""
+
+    bios: Content | None
+    efi: Content | None
+
+
+def write_winpe_iso(
+    target: Path,
+    tree: Mapping[str, Content],
+    boot: BootEntries,
+    *,
+    label: str,
+    epoch: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes ``tree`` (path on the medium -> content) as a bootable image; ``progress`` gets bytes done and in all.
+
+    ``epoch`` (seconds, UTC) dates everything; the same input gives the same bytes. The file appears under its name
+    only when it is complete and on disk. Raises OSError (disk full, a source that vanishes), ValueError (names).
+    """
+    if boot.bios is None and boot.efi is None:
+        raise ValueError("an ISO without a boot image")
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("w+b") as out:
+            with _fixed_random(epoch), fixed_time(epoch), ExitStack() as files:
+                iso = pycdlib.PyCdlib()
+                iso.new(
+                    interchange_level=3, vol_ident=label, sys_ident="", app_ident_str="REHOST", udf="2.60"
+                )
+                files.callback(iso.close)
+                _add(iso, files, tree)
+                _add_boot(iso, files, boot)
+
+                def report(done: int, total: int, _: Any) -> None:
+                    if progress is not None:
+                        progress(done, total)
+
+                iso.write_fp(out, blocksize=1 << 20, progress_cb=report)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content]) -> None:
+    made = {"."}
+    for path in sorted(tree):
+        for folder in reversed(PurePosixPath(path).parents):
+            if str(folder) not in made:
+                made.add(str(folder))
+                iso.add_directory(udf_path=f"/{folder}")
+        source = files.enter_context(open_content(tree[path]))
+        iso.add_fp(source, size_of(tree[path]), udf_path=f"/{path}")
+
+
+def _add_boot(iso: Any, files: ExitStack, boot: BootEntries) -> None:
+    entries: list[tuple[str, Content, dict[str, object]]] = []
+    if boot.bios is not None:
+        # etfsboot.com wants to be loaded whole: 8 sectors of 512 bytes
+        sectors = min(max(size_of(boot.bios) // 512, 1), 0xFFFF)
+        entries.append((_BIOS, boot.bios, {"boot_load_size": sectors, "platform_id": 0}))
+    if boot.efi is not None:
+        entries.append((_EFI, boot.efi, {"platform_id": 0xEF, "efi": True}))
+    for number, (name, content, options) in enumerate(entries):
+        iso.add_fp(files.enter_context(open_content(content)), size_of(content), iso_path=name)
+        catalog = {"bootcatfile": _CATALOG} if number == 0 else {}
+        iso.add_eltorito(name, **catalog, **options)
+
+
+@contextmanager
+def _fixed_random(seed: int) -> Iterator[None]:
+    """FIX for pycdlib 1.22: the number that names a UDF volume set is drawn, so that no two images are the same."""
+    names = vars(pycdlib.udf)
+    original = names["random"]
+    names["random"] = random.Random(seed)
+    try:
+        yield
+    finally:
+        names["random"] = original

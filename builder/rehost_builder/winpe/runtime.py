@@ -1,0 +1,240 @@
+"""CPython for the boot image: python.org's embeddable package, checked and fitted to the image that it goes into.
+
+The pinned package: python.org signs it but publishes only an MD5 beside the download; its SHA-256 is on record, with
+the same length and without dissent, in independent public build scripts that pin the very URL (RUNTIME_SPEC in
+scripts/office_research_memory_kit.py of the project Modori; windows-x86_64-python.zip, 11,133,606 bytes; kPackages in
+toolchain.cpp of a Qt builder, and seven more found on 2026-11-27). python-build's signature inside of every .exe and
+.dll (PSF, Authenticode) does not depend on it. 3.12 is the last line that starts on Windows 8.1's kernel as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pefile
+
+from rehost_builder.errors import BuildError
+from rehost_builder.wim.reader import Wim
+from rehost_builder.winpe.image import SYSTEM32, BootImage
+from rehost_payload.formats.errors import FormatError
+
+VERSION = "3.12.10"
+URL = f"https://www.python.org/ftp/python/{VERSION}/python-{VERSION}-embed-amd64.zip"
+SHA256 = "4acbed6dd1c744b0376e3b1cf57ce906f9dc9e95e68824584c8099a63025a3c3"
+SIZE = 11_133_606
+
+LEFT_OUT = {
+    "_wmi.pyd": "platform.platform() asks WMI through it, which ends the interpreter where WMI is not there",
+    "_msi.pyd": "needs msi.dll",
+    "winsound.pyd": "needs winmm.dll",
+    "_sqlite3.pyd": "not used",
+    "sqlite3.dll": "not used",
+    "_ssl.pyd": "not used: no network",
+    "libssl-3.dll": "not used: no network",
+    "pythonw.exe": "no windows",
+    "python.cat": "a catalog of the installer",
+}
+_LIMIT = 200 << 20
+_AMD64 = 0x8664
+_API_SET = re.compile(r"^(api|ext)-[a-z0-9-]+-l\d+-\d+-\d+\.dll$")
+_VC_RUNTIME = re.compile(r"^(vcruntime|msvcp|concrt)\d+(_\d)?\.dll$")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """``files`` as they go into one folder. ``tag`` is "312"; ``pinned`` whether it is the package named above."""
+
+    version: str
+    tag: str
+    sha256: str
+    pinned: bool
+    files: Mapping[str, bytes]
+
+    def path_file(self, *folders: str) -> tuple[str, bytes]:
+        """Name and content of the ._pth: modules come from there and from nowhere else (no registry, no site)."""
+        lines = (f"python{self.tag}.zip", ".", *folders)
+        return f"python{self.tag}._pth", "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def obtain(
+    given: str | None, cache: Path, *, offline: bool, progress: Callable[[str], None] | None = None
+) -> Path:
+    """The package as a file: the one given, the cached one, or a download that has the pinned hash.
+
+    ``given`` is a path, or a URL of a mirror (http, https, file) that must serve the pinned package.
+    """
+    if given and not re.match(r"(https?|file)://", given):
+        path = Path(given)
+        if not path.is_file():
+            raise BuildError(f"--python-embed {given}: there is no such file", f"download it from {URL}")
+        return path
+    cached = cache / PurePosixPath(URL).name
+    if cached.is_file() and _sha256(cached) == SHA256:
+        return cached
+    if offline:
+        raise BuildError(
+            f"Python {VERSION} for Windows is not in the cache {cache}",
+            f"build once without --offline, or download {URL} and give it with --python-embed",
+        )
+    _download(given or URL, cached, progress)
+    return cached
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _download(url: str, target: Path, progress: Callable[[str], None] | None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hint = f"download {URL} on another machine and give it with --python-embed"
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        digest = hashlib.sha256()
+        done = 0
+        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as answer:
+            while data := answer.read(1 << 18):
+                done += len(data)
+                if done > _LIMIT:
+                    raise BuildError(f"{url} sends more than {_LIMIT >> 20} MB", hint)
+                digest.update(data)
+                out.write(data)
+                if progress is not None:
+                    progress(f"{done / 1e6:.1f} of {SIZE / 1e6:.1f} MB")
+            out.flush()
+            os.fsync(out.fileno())
+        if digest.hexdigest() != SHA256:
+            raise BuildError(
+                f"{url} sent a file with the SHA-256 {digest.hexdigest()} instead of {SHA256}",
+                "a proxy or mirror has changed it; " + hint,
+            )
+        temporary.replace(target)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
+        reason = getattr(e, "reason", e)
+        raise BuildError(f"Python cannot be downloaded from {url}: {reason}", hint) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_runtime(package: Path) -> Runtime:
+    """Opens a package. Raises BuildError for what is no embeddable CPython for amd64, or is damaged."""
+    digest = _sha256(package)
+    hint = f"give the file {PurePosixPath(URL).name} of {URL}"
+    files: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(package) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            if sum(m.file_size for m in members) > _LIMIT:
+                raise BuildError(f"{package} unpacks to more than {_LIMIT >> 20} MB", hint)
+            for member in members:
+                if PurePosixPath(member.filename).parent == PurePosixPath("."):
+                    files[member.filename] = archive.read(member)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as e:
+        raise BuildError(f"{package} is no complete ZIP file: {e}", hint) from None
+    dll = next(
+        (n for n in files if re.fullmatch(r"python3\d{1,2}\.dll", n, re.I) and n.lower() != "python3.dll"),
+        None,
+    )
+    if dll is None or "python.exe" not in {n.lower() for n in files}:
+        raise BuildError(
+            f"{package} is not the embeddable package of CPython (python.exe and python3NN.dll)", hint
+        )
+    tag = dll.lower().removeprefix("python").removesuffix(".dll")
+    if int(tag[1:]) < 11:
+        raise BuildError(f"{package} holds Python 3.{tag[1:]}; Rehost needs 3.11 or newer", hint)
+    if f"python{tag}.zip" not in files:
+        raise BuildError(f"{package} lacks the standard library python{tag}.zip", hint)
+    kept = {n: d for n, d in files.items() if n.lower() not in LEFT_OUT and not n.lower().endswith("._pth")}
+    return Runtime(_file_version(files[dll]) or f"3.{tag[1:]}", tag, digest, digest == SHA256, kept)
+
+
+def _file_version(data: bytes) -> str:
+    try:
+        pe = pefile.PE(data=data, fast_load=True)
+        pe.parse_data_directories([2])
+        for table in getattr(pe, "FileInfo", [[]])[0]:
+            for strings in getattr(table, "StringTable", []):
+                value = strings.entries.get(b"ProductVersion", b"").decode("ascii", "replace").strip()
+                if value:
+                    return str(value)
+    except (pefile.PEFormatError, AttributeError, IndexError, ValueError, TypeError):
+        pass
+    return ""
+
+
+def check_runtime(runtime: Runtime, image: BootImage, wim: Wim) -> list[str]:
+    """What of the runtime would not load in this image, in sentences; empty where everything is there.
+
+    Every program and library is looked at: architecture, the Windows it wants, and that each library it is linked to
+    (not those that are loaded late) is beside it, in System32, or an API set that the image knows.
+    """
+    problems: list[str] = []
+    beside = {name.lower() for name in runtime.files}
+    api_sets: str | None = None
+    wanted: dict[str, list[str]] = {}
+    for name, data in sorted(runtime.files.items()):
+        if not name.lower().endswith((".exe", ".dll", ".pyd")):
+            continue
+        try:
+            machine, minimum, libraries = _needs(data)
+        except FormatError as e:
+            problems.append(f"{name} is damaged: {e.problem}")
+            continue
+        if machine != _AMD64:
+            problems.append(f"{name} is for another architecture ({machine:#06x}), the boot image for amd64")
+        have = image.info.build[:2]
+        if len(have) == 2 and minimum > have:
+            problems.append(
+                f"{name} wants Windows {minimum[0]}.{minimum[1]}, the boot image is {have[0]}.{have[1]}"
+            )
+        for library in libraries:
+            wanted.setdefault(library.lower(), []).append(name)
+    for library, users in sorted(wanted.items()):
+        if library in beside or _in_system(image, library):
+            continue
+        if _API_SET.match(library):
+            if api_sets is None:
+                api_sets = _api_sets(wim, image)
+            if library.rsplit("-", 1)[0] in api_sets and _host_is_there(library, image):
+                continue
+        what = "the Visual C++ runtime " if _VC_RUNTIME.match(library) else ""
+        problems.append(f"{what}{library} is missing, which {', '.join(users[:3])} need")
+    return problems
+
+
+def _needs(data: bytes) -> tuple[int, tuple[int, int], list[str]]:
+    try:
+        pe = pefile.PE(data=data, fast_load=True)
+        pe.parse_data_directories([1])
+        header = pe.OPTIONAL_HEADER
+        minimum = (header.MajorSubsystemVersion, header.MinorSubsystemVersion)
+        imports = [e.dll.decode("ascii", "replace") for e in getattr(pe, "DIRECTORY_ENTRY_IMPORT", [])]
+        return pe.FILE_HEADER.Machine, minimum, imports
+    except (pefile.PEFormatError, AttributeError, IndexError, ValueError, TypeError) as e:
+        raise FormatError("program", str(e).strip("'\"")) from None
+
+
+def _in_system(image: BootImage, library: str) -> bool:
+    return image.has(f"{SYSTEM32}/{library}") or image.has(f"{SYSTEM32}/downlevel/{library}")
+
+
+def _api_sets(wim: Wim, image: BootImage) -> str:
+    """The names in the image's API set schema, in one text. Empty where it has none."""
+    data = wim.read_file(image.tree, f"{SYSTEM32}/apisetschema.dll")
+    text = (data or b"").decode("utf-16-le", "ignore") + (data or b"")[1:].decode("utf-16-le", "ignore")
+    return text.lower()
+
+
+def _host_is_there(library: str, image: BootImage) -> bool:
+    """The C runtime's API sets lead to ucrtbase.dll."""
+    return not library.startswith("api-ms-win-crt-") or _in_system(image, "ucrtbase.dll")
