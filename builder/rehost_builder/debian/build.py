@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -34,6 +33,7 @@ from rehost_builder.debian.packages import (
     UNPACKED_FOR_TOOLS,
 )
 from rehost_builder.drivers.bundle import VERIFIED, Bundle, collect
+from rehost_builder.environment import clear_messages, default_cache, source_date_epoch, workspace
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
 from rehost_builder.progress import Progress
@@ -102,14 +102,6 @@ class BuildResult:
     """ELF files left out because a library they need is not part of the image."""
 
 
-def default_cache() -> Path:
-    """$REHOST_CACHE, else the user's cache folder (XDG base directory specification)."""
-    own = os.environ.get("REHOST_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rehost"
-
-
 def cache_of(options: DebianOptions) -> Path:
     """The folder of packages and lock for the release that is built from."""
     return (options.cache or default_cache()).resolve() / "debian" / options.suite
@@ -120,7 +112,7 @@ def build_debian_iso(options: DebianOptions, progress: Progress | None = None) -
     start = time.monotonic()
     cache = cache_of(options)
     output = options.output.resolve()
-    with _clear_messages(cache, output):
+    with clear_messages(output, cache):
         cache.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         progress = progress or Progress(expected_steps(options))
@@ -128,7 +120,7 @@ def build_debian_iso(options: DebianOptions, progress: Progress | None = None) -
             # first: it is what most often is not as it should be
             bundle = _drivers(options, Path(drivers) / "drivers", progress)
             lock, archives = _packages(options, cache, progress)
-            with _workspace() as work:
+            with workspace(_SPACE_NEEDED) as work:
                 result = _assemble(options, lock, archives, bundle, output, work, progress)
     with suppress(OSError):
         (cache / "timings.json").write_text(json.dumps(progress.measured))
@@ -366,11 +358,9 @@ def _command_line(options: DebianOptions) -> str:
 def _epoch(options: DebianOptions, lock: Lock, archives: Path) -> int:
     if options.epoch is not None:
         return options.epoch
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if text:
-        if not text.isdigit():
-            raise BuildError(f"SOURCE_DATE_EPOCH is {text!r}", "it must be seconds since 1970 in digits")
-        return int(text)
+    fixed = source_date_epoch()
+    if fixed is not None:
+        return fixed
     return newest_date(lock.packages, archives)
 
 
@@ -447,30 +437,3 @@ def _copy(source: Path, target: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    """A folder for the build that is removed whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="rehost-") as name:
-        free = shutil.disk_usage(name).free
-        if free < _SPACE_NEEDED:
-            raise BuildError(
-                f"{Path(name).parent} has {free >> 20} MB free, a build needs {_SPACE_NEEDED >> 20} MB",
-                "set TMPDIR to a folder with more space",
-            )
-        yield Path(name)
-
-
-@contextmanager
-def _clear_messages(cache: Path, output: Path) -> Iterator[None]:
-    """Turns the operating system's errors into one sentence and a next step."""
-    try:
-        yield
-    except OSError as e:
-        where = e.filename or output
-        if e.errno == 28:
-            raise BuildError(
-                f"the disk is full while writing {where}", "free some space, or set TMPDIR"
-            ) from None
-        raise BuildError(f"{where}: {e.strerror or e}", f"check {cache} and {output.parent}") from None

@@ -26,6 +26,8 @@ class ImageInfo:
     default_language: str = ""
     files: int = 0
     size: int = 0
+    modified: int = 0
+    """Seconds since 1970, 0 where it is not said."""
 
     @property
     def version_text(self) -> str:
@@ -83,9 +85,23 @@ def image_infos(root: ET.Element) -> list[ImageInfo]:
                 default_language=_text(element, "WINDOWS/LANGUAGES/DEFAULT"),
                 files=_number(element, "FILECOUNT"),
                 size=_number(element, "TOTALBYTES"),
+                modified=_time(element),
             )
         )
     return infos
+
+
+def _time(element: ET.Element) -> int:
+    """LASTMODIFICATIONTIME, else CREATIONTIME: FILETIMEs in two hexadecimal halves."""
+    for name in ("LASTMODIFICATIONTIME", "CREATIONTIME"):
+        try:
+            high, low = (int(_text(element, f"{name}/{part}PART"), 16) for part in ("HIGH", "LOW"))
+        except ValueError:
+            continue
+        seconds = ((high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF) // 10_000_000 - 11_644_473_600
+        if 0 < seconds < 1 << 32:
+            return seconds
+    return 0
 
 
 def change_counts(

@@ -1,10 +1,9 @@
 """CPython for the boot image: python.org's embeddable package, checked and fitted to the image that it goes into.
 
-The pinned package: python.org signs it but publishes only an MD5 beside the download; its SHA-256 is on record, with
-the same length and without dissent, in independent public build scripts that pin the very URL (RUNTIME_SPEC in
-scripts/office_research_memory_kit.py of the project Modori; windows-x86_64-python.zip, 11,133,606 bytes; kPackages in
-toolchain.cpp of a Qt builder, and seven more found on 2026-11-27). python-build's signature inside of every .exe and
-.dll (PSF, Authenticode) does not depend on it. 3.12 is the last line that starts on Windows 8.1's kernel as well.
+The SHA-256 of the pinned package is the one that python.org publishes for it in its SPDX bill of materials beside the
+download (python-3.12.10-embed-amd64.zip.spdx.json, package "CPython"), as quoted alike by ten public build scripts that
+pin the same URL, one of them with the length 11,133,606 (anomalia0287-ai/modori, scripts/office_research_memory_kit.py,
+for example). 3.12.10 is the last release of 3.12 with programs for Windows.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -238,3 +238,16 @@ def _api_sets(wim: Wim, image: BootImage) -> str:
 def _host_is_there(library: str, image: BootImage) -> bool:
     """The C runtime's API sets lead to ucrtbase.dll."""
     return not library.startswith("api-ms-win-crt-") or _in_system(image, "ucrtbase.dll")
+
+
+def keep(cache: Path, package: Path) -> None:
+    """Keeps a given package that is the pinned one, so that it need not be given again."""
+    target = cache / PurePosixPath(URL).name
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            shutil.copyfile(package, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
