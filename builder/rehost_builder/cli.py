@@ -171,6 +171,9 @@ def _add_payload_commands() -> None:
         Lazy("boot", "rehost_builder.emulator.cli:boot", "Start a medium in a virtual machine (QEMU).")
     )
     main.add_command(Lazy("usb", "rehost_builder.usb.cli:usb", "Write a medium to a USB stick."))
+    main.add_command(
+        Lazy("media", "rehost_builder.winpe.cli:media", "Windows media that a medium can be built from.")
+    )
     # with `check`, which needs libraries that are not on the medium
     text = "Driver packages: what they are, which one is needed, whether they are sound."
     main.add_command(Lazy("drivers", "rehost_builder.drivers.cli:drivers", text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 _MACHINES = {"x64": 0x8664, "x86": 0x14C, "arm64": 0xAA64}
 SUBSYSTEM_EFI = 10
@@ -31,6 +32,21 @@ def _resources(version: tuple[int, int, int, int], rva: int) -> bytes:
     return tree + struct.pack("<IIII", rva + 0x58, len(info), 0, 0) + info
 
 
+def _imports(libraries: Sequence[str], rva: int) -> bytes:
+    """An import directory that takes the function with ordinal 1 of each library."""
+    if not libraries:
+        return b""
+    head = _align(20 * (len(libraries) + 1), 8)
+    directory, rest = b"", b""
+    for library in libraries:
+        thunks = rva + head + len(rest)
+        rest += struct.pack("<QQQQ", 1 << 63 | 1, 0, 1 << 63 | 1, 0)
+        name = rva + head + len(rest)
+        rest += (library.encode("ascii") + b"\0").ljust(_align(len(library) + 1, 8), b"\0")
+        directory += struct.pack("<IIIII", thunks, 0, 0, name, thunks + 16)
+    return directory.ljust(head, b"\0") + rest
+
+
 def make_pe(
     machine: str = "x64",
     version: str | None = "10.0.14393.1198",
@@ -39,15 +55,20 @@ def make_pe(
     size: int = 0,
     fill: bytes = b"",
     signature: bytes = b"",
+    imports: Sequence[str] = (),
+    minimum_os: tuple[int, int] = (10, 0),
 ) -> bytes:
     """A PE32+ (x86: PE32) image with one code section and, with a ``version``, a resource section.
 
     ``fill`` goes into the code section, so that files can differ; ``size`` pads the file at its end. ``signature`` is
-    what the certificate table holds.
+    what the certificate table holds, ``imports`` libraries of which it wants one function each (PE32+ only).
     """
     wide = machine != "x86"
     optional_size = 240 if wide else 224
-    code = (b"\xc3" + fill).ljust(_align(1 + len(fill), 512), b"\0")
+    body = (b"\xc3" + fill).ljust(_align(1 + len(fill), 16), b"\0")
+    import_rva = 0x1000 + len(body)
+    table = _imports(imports, import_rva)
+    code = (body + table).ljust(_align(len(body + table), 512), b"\0")
     code_rva, resource_rva = 0x1000, 0x1000 + _align(len(code), 0x1000)
     resources = b""
     if version is not None:
@@ -62,11 +83,13 @@ def make_pe(
     coff = struct.pack("<HHIIIHH", _MACHINES[machine], count, 0, 0, 0, optional_size, 0x22 if wide else 0x102)
     optional = struct.pack("<HBBIIIII", 0x20B if wide else 0x10B, 14, 0, len(code), 0, 0, code_rva, code_rva)
     optional += struct.pack("<Q", 0x10000000) if wide else struct.pack("<II", 0, 0x10000000)
-    optional += struct.pack("<IIHHHHHHI", 0x1000, 512, 10, 0, 10, 0, 1, 0, 0)
+    optional += struct.pack("<IIHHHHHHI", 0x1000, 512, *minimum_os, *minimum_os, *minimum_os, 0)
     optional += struct.pack("<IIIHH", image_size, headers_size, 0, subsystem, 0)
     optional += struct.pack("<4Q" if wide else "<4I", 0x100000, 0x1000, 0x100000, 0x1000)
     optional += struct.pack("<II", 0, 16)
     directories = [(0, 0)] * 16
+    if table:
+        directories[1] = (import_rva, 20 * (len(imports) + 1))
     if resources:
         directories[2] = (resource_rva, len(resources))
     if signature:

@@ -11,11 +11,11 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from rehost_builder.content import Content, digest_of, open_content
+from rehost_builder.content import Content, digest_of
 from rehost_builder.drivers.bundle import Bundle, collect
 from rehost_builder.environment import (
     check_space,
@@ -31,16 +31,15 @@ from rehost_builder.templates import render
 from rehost_builder.wim.append import append
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.image import SYSTEM32
-from rehost_builder.winpe.inspect import NEEDED, MediaReport, find_tools, inspect_media
+from rehost_builder.winpe.inspect import NEEDED, MediaReport, find_tools
 from rehost_builder.winpe.keyboards import keyboard_layout
-from rehost_builder.winpe.media import Media, find_media
+from rehost_builder.winpe.media import Media
+from rehost_builder.winpe.opened import damage, opened_media
 from rehost_builder.winpe.payload import FOLDER, Additions, make_additions
 from rehost_builder.winpe.plan import Plan, PlannedFile
 from rehost_builder.winpe.runtime import SHA256 as PINNED
 from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, read_runtime
 from rehost_builder.winpe.secureboot import BootChoice, choose_boot_files
-from rehost_builder.winpe.sources import Source, open_source
-from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import parse_inf
 from rehost_payload.formats.inf_target import WORKSTATION, Target
 
@@ -157,7 +156,7 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
             runtime = _runtime(options, cache, media, wim, progress)
         with progress.step("drivers"):
             bundle, load = _drivers(options, work / "drivers", media)
-        with progress.step("boot image"), _damage(report.place):
+        with progress.step("boot image"), damage(report.place):
             choice = choose_boot_files(media, wim, options.secure_boot, prompt=options.prompt)
             epoch = _epoch(options, media)
             keyboard = keyboard_layout(options.keyboard, media.image, wim)
@@ -207,41 +206,6 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
         yield Prepared(replace(plan, medium=medium), tree, boot)
 
 
-@contextmanager
-def opened_media(
-    places: tuple[Path, ...], work: Path, *, prompt: bool = False, progress: Progress | None = None
-) -> Iterator[tuple[Media, Wim, MediaReport]]:
-    """The media of these places, the WIM file of their boot image and what is in them; open as long as the context."""
-    step = progress.step("media") if progress is not None else ExitStack()
-    with ExitStack() as files:
-        with step:
-            sources: list[Source] = []
-            for number, place in enumerate(places):
-                folder = work / f"media{number}"
-                folder.mkdir()
-                sources.append(open_source(place, folder))
-            opened: list[Wim] = []
-
-            def open_wim(content: Content) -> Wim:
-                opened.append(Wim(files.enter_context(open_content(content))))
-                return opened[-1]
-
-            media = find_media(sources, open_wim, prompt=prompt)
-            with _damage(str(places[0])):
-                report = inspect_media(media, opened[-1])
-        yield media, opened[-1], report
-
-
-@contextmanager
-def _damage(place: str) -> Iterator[None]:
-    try:
-        yield
-    except FormatError as e:
-        raise BuildError(
-            f"{place}: the boot image is damaged: {e}", "check its hash, download or copy it again"
-        ) from None
-
-
 def _check_output(output: Path, options: WinpeOptions) -> None:
     for place in options.media:
         if place.resolve() == output:
@@ -263,7 +227,7 @@ def _check_tools(media: Media) -> None:
 def _runtime(options: WinpeOptions, cache: Path, media: Media, wim: Wim, progress: Progress) -> Runtime:
     package = obtain(options.python_embed, cache, offline=options.offline, progress=progress.update)
     runtime = read_runtime(package)
-    with _damage(str(media.wim_source.place)):
+    with damage(str(media.wim_source.place)):
         problems = check_runtime(runtime, media.image, wim)
     if problems:
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rehost_builder.debian import tree
-from rehost_builder.python_files import TARGET, install_package, install_payload
 from rehost_builder.errors import BuildError
+from rehost_builder.python_files import TARGET, install_package, install_payload
 
 from .elf_files import program
 
