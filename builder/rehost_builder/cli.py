@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rehost_builder.errors import BuildError
 from rehost_builder.progress import Progress
@@ -58,8 +59,14 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--base", type=click.Choice(["debian"]), default="debian", show_default=True, help="The system below."
-)
+    "--media", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="ISO|DIR|WIM",
+    help="Build on Windows PE from your own media: an ISO of Windows Server or Windows, its files, the ADK's add-on, "
+    "a recovery ISO of another maker, or a boot image; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--base", type=click.Choice(["debian", "winpe"]),
+    help="The system below.  [default: winpe with --media, else debian]",
+)  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("rehost.iso"),
     show_default=True, help="Where the ISO goes.",
@@ -95,10 +102,30 @@ def main() -> None:
     "--allow-unverified-drivers", is_flag=True,
     help="Take packages whose signature is missing or wrong, too; build.json says so.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option(
+    "--python-embed", metavar="ZIP|URL",
+    help="With --media: CPython's embeddable package for amd64, or a mirror of it.  [default: downloaded]",
+)  # fmt: skip
+@click.option(
+    "--secure-boot-ca", type=click.Choice(["auto", "2011", "2023"]), default="auto", show_default=True,
+    help="With --media: boot files signed under this authority of Microsoft's; auto: as the media have them.",
+)  # fmt: skip
+@click.option("--keyboard", default="", metavar="LAYOUT", help="With --media: de, fr ..., or 0407:00000407.")
+@click.option(
+    "--prompt", is_flag=True, help="With --media: UEFI asks for a key before it starts from the disc."
+)
+@click.option(
+    "--replace-shell", is_flag=True,
+    help="With --media: the menu instead of another maker's program, not beside it.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="With --media: show what would be built, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The result (or the plan) as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_context
 def build(
-    base: str,
+    ctx: click.Context,
+    media: tuple[Path, ...],
+    base: str | None,
     output: Path,
     suite: str,
     offline: bool,
@@ -111,6 +138,12 @@ def build(
     drivers: tuple[Path, ...],
     no_drivers: bool,
     allow_unverified_drivers: bool,
+    python_embed: str | None,
+    secure_boot_ca: str,
+    keyboard: str,
+    prompt: bool,
+    replace_shell: bool,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -125,12 +158,38 @@ def build(
       rehost build --append 'rehost.keymap=de' -o de.iso German keyboard on the screen console
       rehost build --drivers SmartPQI.zip -o out/rehost.iso   with a controller's driver package
       rehost build --json -q -o out/rehost.iso           for scripts
+      rehost build --media SERVER_2022.iso --drivers SmartPQI.zip -o out/rehost.iso     on Windows PE
+      rehost build --media winre.wim --media SERVER_2019.iso --dry-run                  image and boot files apart
     """
-    from rehost_builder.debian.build import DebianOptions, build_debian_iso, expected_steps
+    if base is None:
+        base = "winpe" if media else "debian"
+    _check_base(ctx, base)
     from rehost_builder.drivers.bundle import default_sources
 
     if no_drivers and drivers:
         raise click.UsageError("--drivers and --no-drivers exclude each other")
+    packages = () if no_drivers else drivers or default_sources()
+    if base == "winpe":
+        from rehost_builder.winpe.build import WinpeOptions
+        from rehost_builder.winpe.build_cli import build_winpe
+
+        wanted = WinpeOptions(
+            media=media,
+            output=output,
+            drivers=packages,
+            python_embed=python_embed,
+            secure_boot=secure_boot_ca,
+            keyboard=keyboard,
+            prompt=prompt,
+            keep_shell=not replace_shell,
+            allow_unverified=allow_unverified_drivers,
+            cache=cache,
+            offline=offline,
+        )
+        build_winpe(wanted, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        return
+
+    from rehost_builder.debian.build import DebianOptions, build_debian_iso, expected_steps
 
     options = DebianOptions(
         output=output,
@@ -142,7 +201,7 @@ def build(
         compression=compression,
         append=append,
         boot_files=boot_files,
-        drivers=() if no_drivers else drivers or default_sources(),
+        drivers=packages,
         allow_unverified_drivers=allow_unverified_drivers,
     )
     result = build_debian_iso(options, Progress(expected_steps(options), quiet=quiet))
@@ -157,6 +216,23 @@ def build(
             f"{result.iso}: {result.size / 1e6:.1f} MB in {result.seconds:.0f} s, "
             f"{result.packages} packages, kernel {result.kernel}\nsha256 {result.sha256}"
         )
+
+
+_ONLY = {
+    "debian": ("suite", "lock", "sources", "compression", "append", "boot_files"),
+    "winpe": ("media", "python_embed", "secure_boot_ca", "keyboard", "prompt", "replace_shell", "dry_run"),
+}
+
+
+def _check_base(ctx: click.Context, base: str) -> None:
+    """Refuses options that would be passed over."""
+    if base == "winpe" and not ctx.params["media"]:
+        raise click.UsageError("--base winpe needs --media: Windows PE is made from your own Windows media")
+    for other, names in _ONLY.items():
+        for name in names if other != base else ():
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                option = f"--{name.replace('_', '-')}"
+                raise click.UsageError(f"{option} is for the {other} base, and this builds on {base}")
 
 
 def _add_payload_commands() -> None:
