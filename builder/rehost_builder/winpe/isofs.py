@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pycdlib
 from pycdlib.pycdlibexception import PyCdlibException
@@ -25,6 +25,7 @@ from rehost_builder.media.iso9660 import el_torito_entries
 from rehost_builder.run import run
 
 _SECTOR = 2048
+_ANCHOR = 256 * _SECTOR
 _BIOS, _EFI = 0, 0xEF
 _MAX_FILES = 200_000
 
@@ -63,6 +64,7 @@ def read_iso(path: Path, workspace: Path, wanted: Callable[[str], bool]) -> IsoF
     ) as e:
         problem = f"{type(e).__name__}: {e}"
     if problem:
+        _check_announced(path)
         found = _by_7zip(path, workspace, wanted, problem)
     else:
         try:
@@ -165,6 +167,47 @@ def _fat_size(boot_sector: bytes) -> int:
     return int(size * (small or large)) if size in (512, 1024, 2048, 4096) else 0
 
 
+def _check_announced(path: Path) -> None:
+    """Refuses an image that is shorter than its own descriptors say: the likeliest reason why it cannot be read."""
+    have = path.stat().st_size
+    with path.open("rb") as f:
+        need = max(_iso_size(f), _udf_size(f))
+    if need > have:
+        raise _cut_short(path, have, need)
+
+
+def _iso_size(f: BinaryIO) -> int:
+    """Bytes of the ISO 9660 volume (ECMA-119, 8.4.8); 0 where there is none."""
+    f.seek(16 * _SECTOR)
+    descriptor = f.read(_SECTOR)
+    if descriptor[:6] != b"\x01CD001" or len(descriptor) < _SECTOR:
+        return 0
+    return int(struct.unpack_from("<I", descriptor, 80)[0]) * _SECTOR
+
+
+def _udf_size(f: BinaryIO) -> int:
+    """Where the UDF partition ends, in bytes (ECMA-167, 3/10.2 and 3/10.5); 0 where that is not said."""
+    f.seek(_ANCHOR)
+    anchor = f.read(512)
+    if len(anchor) < 512 or struct.unpack_from("<H", anchor)[0] != 2:
+        return 0
+    length, place = struct.unpack_from("<II", anchor, 16)
+    for number in range(min(length // _SECTOR, 32)):
+        f.seek((place + number) * _SECTOR)
+        descriptor = f.read(512)
+        if len(descriptor) == 512 and struct.unpack_from("<H", descriptor)[0] == 5:
+            start, count = struct.unpack_from("<II", descriptor, 188)
+            return int(start + count) * _SECTOR
+    return 0
+
+
+def _cut_short(path: Path, have: int, need: int) -> BuildError:
+    return BuildError(
+        f"{path} is cut short: it has {have:,} bytes, its content reaches to byte {need:,}",
+        "download or copy it again and compare its hash",
+    )
+
+
 def _check_length(path: Path, found: IsoFiles) -> None:
     have = path.stat().st_size
     need = 0
@@ -173,10 +216,7 @@ def _check_length(path: Path, found: IsoFiles) -> None:
             if isinstance(part, Extent) and part.path == path:
                 need = max(need, part.offset + part.length)
     if need > have:
-        raise BuildError(
-            f"{path} is cut short: it has {have:,} bytes, its files reach to byte {need:,}",
-            "download or copy it again and compare its hash",
-        )
+        raise _cut_short(path, have, need)
 
 
 # --- 7-Zip
