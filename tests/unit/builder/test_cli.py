@@ -96,7 +96,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path: Path) -> None:
         "from rehost_builder import cli\n"
         "from rehost_builder.debian import build\n"
         "def slow(options, cache, progress):\n"
-        "    with build._workspace() as work:\n"
+        "    with build.workspace(0) as work:\n"
         "        (work / 'x').write_text('x'); print(work, flush=True); time.sleep(60)\n"
         "build._packages = slow\n"
         "cli.main(sys.argv[1:])\n"
