@@ -38,7 +38,7 @@ def needed(data: bytes) -> list[str]:
             if tag == _DT_NEEDED:
                 names.append(_string(data, table + value))
         return names
-    except (struct.error, IndexError, StopIteration) as e:
+    except (struct.error, IndexError, StopIteration, OverflowError) as e:
         raise ValueError(f"damaged ELF file: {e}") from None
 
 
@@ -72,7 +72,7 @@ def modinfo(data: bytes) -> dict[str, list[str]]:
                 break
         else:
             raise ValueError("no section .modinfo")
-    except (struct.error, IndexError) as e:
+    except (struct.error, IndexError, OverflowError) as e:
         raise ValueError(f"damaged kernel module: {e}") from None
     result: dict[str, list[str]] = {}
     for text in content.split(b"\0"):
