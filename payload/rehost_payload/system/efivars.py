@@ -13,19 +13,15 @@ import struct
 import sys
 from pathlib import Path
 
-from rehost_payload.formats.efi import parse_boot_order, parse_load_option
-from rehost_payload.formats.errors import FormatError
-from rehost_payload.survey.model import Firmware, FirmwareBootEntry, FirmwareMode
+from rehost_payload.survey.model import Firmware
 from rehost_payload.system.protocol import SystemError_
+from rehost_payload.system.variables import ATTRIBUTES, GLOBAL_GUID, checked_name, uefi
 
 if sys.platform != "win32":  # imported everywhere, called on Linux
     import fcntl
 
-GLOBAL_GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_ATTRIBUTES = 7  # non-volatile, boot service access, runtime access
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _IMMUTABLE = 0x10
-_NAME = re.compile(r"[A-Za-z0-9]{1,64}")
 _ENTRY = re.compile(rf"Boot([0-9A-F]{{4}})-{GLOBAL_GUID}")
 _LIMIT = 64 * 1024
 
@@ -37,9 +33,7 @@ class Variables:
         self._folder = folder
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise SystemError_("firmware", f"{name!r} is no name of a variable")
-        return self._folder / f"{name}-{GLOBAL_GUID}"
+        return self._folder / f"{checked_name(name)}-{GLOBAL_GUID}"
 
     def read(self, name: str) -> bytes | None:
         """The variable's data, None where it does not exist."""
@@ -68,7 +62,7 @@ class Variables:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 # attributes and data must come in one write
-                content = struct.pack("<I", _ATTRIBUTES) + data
+                content = struct.pack("<I", ATTRIBUTES) + data
                 if os.write(descriptor, content) != len(content):
                     raise SystemError_("firmware", f"{name}: the firmware took only a part")
             finally:
@@ -85,46 +79,12 @@ class Variables:
 
     def firmware(self) -> Firmware:
         """What the survey says of a machine that was started by UEFI."""
-        entries: list[FirmwareBootEntry] = []
         try:
-            names = sorted(entry.name for entry in self._folder.iterdir())
+            names = [entry.name for entry in self._folder.iterdir()]
         except OSError:
             names = []
-        for name in names:
-            match = _ENTRY.fullmatch(name)
-            data = self._quiet(f"Boot{match[1]}") if match else None
-            if match and data is not None:
-                entries.append(_entry(int(match[1], 16), data))
-        order, current, secure = (
-            self._quiet("BootOrder"),
-            self._quiet("BootCurrent"),
-            self._quiet("SecureBoot"),
-        )
-        return Firmware(
-            FirmwareMode.UEFI,
-            secure_boot=None if not secure else secure[0] == 1,
-            variables_writable=self.writable(),
-            boot_entries=tuple(entries),
-            boot_order=parse_boot_order(order) if order else (),
-            boot_current=int.from_bytes(current[:2], "little") if current and len(current) >= 2 else None,
-        )
-
-    def _quiet(self, name: str) -> bytes | None:
-        try:
-            return self.read(name)
-        except SystemError_:
-            return None
-
-
-def _entry(number: int, data: bytes) -> FirmwareBootEntry:
-    """A variable that is no load option is shown by its bytes alone."""
-    try:
-        option = parse_load_option(data)
-    except FormatError:
-        return FirmwareBootEntry(number, "", False, None, None, data.hex())
-    return FirmwareBootEntry(
-        *(number, option.description, option.active, option.partition_guid, option.path, data.hex())
-    )
+        numbers = [int(match[1], 16) for name in names if (match := _ENTRY.fullmatch(name))]
+        return uefi(self.read, numbers, self.writable())
 
 
 def _make_mutable(path: Path) -> None:

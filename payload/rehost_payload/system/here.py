@@ -9,8 +9,14 @@ from rehost_payload.system.protocol import System, SystemError_
 
 def this_machine() -> System:
     """Raises SystemError_ ("system") where there is none: then only images and saved surveys can be looked at."""
-    if sys.platform.startswith("linux"):
+    if sys.platform == "win32":
+        from rehost_payload.system.win32_calls import Calls
+        from rehost_payload.system.winpe import WinPeSystem
+
+        return WinPeSystem(Calls())
+    elif sys.platform == "linux":  # noqa: RET505
         from rehost_payload.system.linux import LinuxSystem
 
         return LinuxSystem()
-    raise SystemError_("system", "on this system only disk images and saved surveys can be looked at")
+    else:
+        raise SystemError_("system", "on this system only disk images and saved surveys can be looked at")

@@ -8,14 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost_payload.formats import hiberfil
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.fat import FatVolume
-from rehost_payload.formats.fat_leftover import shared_leftovers
 from rehost_payload.formats.hive import HiveEdit
-from rehost_payload.formats.ntfs import NtfsVolume
-from rehost_payload.formats.source import ByteSource, SliceSource
-from rehost_payload.survey.filesystems import open_filesystem
+from rehost_payload.formats.source import SliceSource
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
 from rehost_payload.system import blockio, sysfs
 from rehost_payload.system.capture_target import CaptureTarget, TargetInfo
@@ -24,26 +19,16 @@ from rehost_payload.system.efivars import Variables
 from rehost_payload.system.folders import driver_folders
 from rehost_payload.system.handles import FileDisk
 from rehost_payload.system.hivex_edit import edit_hive
+from rehost_payload.system.judging import FOR_CAPTURES, Condition, condition, unfit
 from rehost_payload.system.mounting import MountedVolume, Way, mount_efivarfs, mounted, ways
 from rehost_payload.system.protocol import (
     BUSY_NAME,
-    TEMPORARY_NAME,
     DiskInfo,
     SystemError_,
     WritableVolume,
 )
 
 MEDIUM_LABEL = b"REHOST-ISO"
-_FOR_CAPTURES = ("ntfs", "exfat")
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a volume said of itself before it was mounted."""
-
-    kind: str
-    label: str
-    serial: str
 
 
 @dataclass
@@ -51,7 +36,7 @@ class _Mount:
     """A volume that is mounted now; ``users`` counts the `writable` blocks around it."""
 
     volume: MountedVolume
-    facts: _Facts
+    facts: Condition
     stack: ExitStack
     users: int = 0
 
@@ -63,7 +48,7 @@ class _Judged:
     flag."""
 
     ways: list[Way]
-    facts: _Facts
+    facts: Condition
     mark: bool = False
     dirty: bool = False
 
@@ -141,8 +126,8 @@ class LinuxSystem:
         device = self._device(disk)
         with self._shared(disk, offset, size, capture=True) as mount:
             facts = mount.facts
-            if facts.kind not in _FOR_CAPTURES:  # mounted for something else before
-                raise _unfit(disk, offset, facts.kind)
+            if facts.kind not in FOR_CAPTURES:  # mounted for something else before
+                raise unfit(f"{disk} at {offset:#x}", facts.kind)
             label = f" ({facts.label})" if facts.label else ""
             info = TargetInfo(
                 id=f"{facts.kind}-{facts.serial}",
@@ -181,7 +166,7 @@ class LinuxSystem:
     @contextmanager
     def _mounted(
         self, disk: str, offset: int, size: int, capture: bool
-    ) -> Iterator[tuple[MountedVolume, _Facts]]:
+    ) -> Iterator[tuple[MountedVolume, Condition]]:
         device = self._device(disk)
         if device.read_only:
             raise SystemError_("read-only", f"{disk} is read-only")
@@ -213,48 +198,20 @@ class LinuxSystem:
         raise SystemError_("gone", f"{disk} is not there any more")
 
     def _prepare(self, device: sysfs.BlockDevice, offset: int, size: int, capture: bool) -> _Judged:
-        """Looks at a volume with our own readers. Raises SystemError_ ("hibernated", "dirty", "file-system") for one
-        that must not be written, FormatError for one that cannot be read.
-
-        exFAT is not refused for its flag when a few small files are written: every stick that was pulled out has it.
-        A capture may fill the volume, and must not do so by an allocation table that is not sure.
-        """
+        """Looks at a volume with our own readers. Raises SystemError_, FormatError, OSError as `condition` does."""
         descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             blockio.forget_cache(descriptor)
             info = DiskInfo(device.path, device.size, device.sector_size)
             source = SliceSource(FileDisk(info, descriptor), offset, size)
-            reader = open_filesystem(source)
             where = f"{device.path} at {offset:#x}"
-            if capture and reader.kind not in _FOR_CAPTURES:
-                raise _unfit(device.path, offset, reader.kind)
-            if isinstance(reader, FatVolume):
-                self._remove_leftovers(device, offset, source)
-            facts = _Facts(reader.kind, reader.label if capture else "", reader.serial)
-            if not isinstance(reader, NtfsVolume):
-                if capture and reader.dirty and not reader.exists(BUSY_NAME):
-                    raise SystemError_("dirty", f"{where}: the volume is marked for a check")
-                return _Judged(ways(reader.kind), facts, mark=capture, dirty=capture and reader.dirty)
-            if hiberfil.is_hibernated(reader):
-                raise SystemError_("hibernated", f"{where}: Windows is hibernated on it")
-            if reader.dirty and not reader.exists(BUSY_NAME):
-                raise SystemError_("dirty", f"{where}: the volume is marked for a check")
-            attempts = ways("ntfs", journal_unclean=reader.journal_unclean(), forced=reader.dirty)
-            return _Judged(attempts, facts, mark=True, dirty=reader.dirty)
+            found = condition(source, where, device.sector_size, capture=capture)
         finally:
             os.close(descriptor)
-
-    @staticmethod
-    def _remove_leftovers(device: sysfs.BlockDevice, offset: int, source: ByteSource) -> None:
-        """Deletes the folder entries of temporary files that share their clusters with a good file."""
-        sector = device.sector_size
-        changed: dict[int, bytearray] = {}
-        for place, byte in shared_leftovers(source, TEMPORARY_NAME):
-            start = place // sector * sector
-            content = changed.setdefault(start, bytearray(source.read_at(start, sector)))
-            content[place - start : place - start + 1] = byte
-        for start, content in changed.items():
-            blockio.write_sectors(device.path, sector, offset + start, bytes(content))
+        for place, content in found.leftovers:
+            blockio.write_sectors(device.path, device.sector_size, offset + place, content)
+        attempts = ways(found.kind, journal_unclean=found.journal_unclean, forced=found.dirty)
+        return _Judged(attempts, found, mark=capture or found.kind == "ntfs", dirty=found.dirty)
 
     @contextmanager
     def _node(self, device: sysfs.BlockDevice, offset: int, size: int) -> Iterator[str]:
@@ -297,10 +254,6 @@ class LinuxSystem:
 
     def firmware_variable(self, name: str) -> bytes | None:
         return self._variables().read(name)
-
-
-def _unfit(disk: str, offset: int, kind: str) -> SystemError_:
-    return SystemError_("file-system", f"{disk} at {offset:#x}: {kind}; a capture needs NTFS or exFAT")
 
 
 def _is_medium(descriptor: int) -> bool:

@@ -1,0 +1,313 @@
+"""The System of a Windows base (WinPE, or any Windows, as administrator): disks, volumes, registry and firmware.
+
+Nothing here reads the text of a program, and nothing imports Windows: what it is asked is in win32.py, so that tests
+run it anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.hive import HiveEdit
+from rehost_payload.formats.source import SliceSource
+from rehost_payload.survey.model import Controller, Firmware
+from rehost_payload.system import win32_layouts as layouts
+from rehost_payload.system import win_controllers, win_disks, win_firmware, win_hive
+from rehost_payload.system.folders import driver_folders
+from rehost_payload.system.judging import condition
+from rehost_payload.system.protocol import SystemError_, WritableVolume
+from rehost_payload.system.win32 import (
+    GENERIC_READ,
+    GENERIC_WRITE,
+    Win32,
+    Win32Error,
+    refused,
+)
+from rehost_payload.system.win_disks import WindowsDisk, disk_number, opened, volume_device
+from rehost_payload.system.win_volume import WindowsVolume
+
+_READ_ONLY_VOLUME = 0x00080000
+_PROBED = range(64)
+_LOCK_TRIES = 20
+_VOLUME_TRIES = 20  # half a second apart: Windows finds the volumes of a disk in its own time
+_MEDIUM_LABELS = (b"REHOST-ISO", b"REHOST-WINPE")
+_SOURCE_DRIVE = (r"SYSTEM\CurrentControlSet\Control", "PEBootRamdiskSourceDrive")
+
+
+@dataclass
+class _Mount:
+    """A volume that is in use now; ``users`` counts the `writable` blocks around it."""
+
+    volume: WritableVolume
+    stack: ExitStack
+    users: int = 0
+
+
+class WinPeSystem:
+    """Implements System. ``make_volume`` makes a volume of a root path; tests put folders there."""
+
+    name = "winpe"
+
+    def __init__(
+        self,
+        api: Win32,
+        environment: Mapping[str, str] = os.environ,
+        make_volume: Callable[[Win32, str], WritableVolume] = WindowsVolume,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._api = api
+        self._environment = environment
+        self._make_volume = make_volume
+        self._sleep = sleep
+        self._problems: list[str] = []
+        self._mounts: dict[tuple[int, int], _Mount] = {}
+
+    # --- what is there ---
+
+    def firmware(self) -> Firmware:
+        return win_firmware.firmware(self._api)
+
+    def controllers(self) -> Sequence[Controller]:
+        return win_controllers.controllers(self._api)
+
+    def disks(self) -> Sequence[WindowsDisk]:
+        """Opens every disk read-only, in the order of their numbers."""
+        self._problems = []
+        known = self.controllers()
+        devices = self._numbers()
+        medium = self._medium_disk()
+        found: list[WindowsDisk] = []
+        for number in sorted(devices):
+            path = win_disks.disk_path(number)
+            try:
+                disk = win_disks.open_disk(self._api, number)
+            except (Win32Error, ValueError) as error:
+                self._problems.append(f"{path}: {error}")
+                continue
+            if disk is None:
+                continue
+            device = devices[number]
+            info = disk.info
+            controller = None
+            if device is not None and info.transport != "usb":
+                controller = win_controllers.controller_of(self._api, device, known)
+            boot_medium = number == medium or _is_medium(disk)
+            disk.info = type(info)(**{**info.__dict__, "controller": controller, "boot_medium": boot_medium})
+            found.append(disk)
+        return found
+
+    def _numbers(self) -> dict[int, str | None]:
+        """The numbers of the disks, with their devices. Plug and Play knows them all; where it does not answer,
+        the names are tried."""
+        found: dict[int, str | None] = {}
+        try:
+            interfaces = self._api.disk_interfaces()
+        except Win32Error:
+            interfaces = ()
+        for path, device in interfaces:
+            with suppress(Win32Error, ValueError), opened(self._api, path) as handle:
+                answer = self._api.control(handle, layouts.STORAGE_DEVICE_NUMBER, b"", 12)
+                kind, number = layouts.parse_device_number(answer)
+                if kind == layouts.FILE_DEVICE_DISK:
+                    found[number] = device
+        return found or dict.fromkeys(_PROBED)
+
+    def _medium_disk(self) -> int | None:
+        """The disk whose boot image we run from, as Windows PE noted it."""
+        try:
+            data = self._api.value(*_SOURCE_DRIVE)
+            root = (data or b"").decode("utf-16-le", "replace").partition("\0")[0]
+            for name in self._api.volumes() if root else ():
+                if root.upper() in (point.upper() for point in self._api.mount_points(name)):
+                    found = win_disks.extents(self._api, name)
+                    return found[0].disk if found else None
+        except Win32Error:
+            pass
+        return None
+
+    def problems(self) -> Sequence[str]:
+        return tuple(self._problems)
+
+    def driver_folders(self) -> Sequence[Path]:
+        folders = driver_folders(None, self._environment)
+        own = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "drivers")
+        return folders or tuple(f for f in (own,) if f.is_dir())
+
+    # --- writing ---
+
+    @contextmanager
+    def writable(self, disk: str, offset: int, size: int) -> Iterator[WritableVolume]:
+        """See System.writable. A volume that is in use already is shared; the last user closes it."""
+        key = (disk_number(disk), offset)
+        mount = self._mounts.get(key)
+        if mount is None:
+            stack = ExitStack()
+            with stack:
+                volume = stack.enter_context(self._opened(key[0], offset, size))
+                mount = self._mounts[key] = _Mount(volume, stack.pop_all())
+        mount.users += 1
+        try:
+            yield mount.volume
+        finally:
+            mount.users -= 1
+            if mount.users == 0:
+                del self._mounts[key]
+                mount.stack.close()
+
+    @contextmanager
+    def _opened(self, number: int, offset: int, size: int) -> Iterator[WritableVolume]:
+        where = f"{win_disks.disk_path(number)} at {offset:#x}"
+        with self._disk(number) as disk:
+            if disk.info.read_only:
+                raise SystemError_("read-only", f"{where}: the disk is read-only")
+            try:
+                found = condition(SliceSource(disk, offset, size), where, disk.info.sector_size)
+            except FormatError as error:
+                raise SystemError_("mount", f"{where}: {error}") from error
+            except OSError as error:
+                raise SystemError_("io", f"{where}: {error}") from error
+        with self._online(number):
+            for place, content in found.leftovers:
+                self._write_sectors(number, offset + place, content)
+            root = self._root(number, offset, where)
+            volume = self._make_volume(self._api, root)
+            try:
+                yield volume
+            finally:
+                self._flush(root, where)
+
+    @contextmanager
+    def _disk(self, number: int) -> Iterator[WindowsDisk]:
+        path = win_disks.disk_path(number)
+        try:
+            disk = win_disks.open_disk(self._api, number)
+        except Win32Error as error:
+            raise refused(error, path) from error
+        except ValueError as error:
+            raise SystemError_("io", f"{path}: {error}") from error
+        if disk is None:
+            raise SystemError_("gone", f"{path} is not there any more")
+        try:
+            yield disk
+        finally:
+            disk.close()
+
+    @contextmanager
+    def _online(self, number: int) -> Iterator[None]:
+        path = win_disks.disk_path(number)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(win_disks.online(self._api, number))
+            except Win32Error as error:
+                raise refused(error, f"{path}: taking it into use") from error
+            yield
+
+    def _root(self, number: int, offset: int, where: str) -> str:
+        """The path of the volume's root folder: by its name, or, where the mount manager gave it none, by its
+        partition."""
+        root = win_disks.find_volume(self._api, number, offset)
+        for _ in range(_VOLUME_TRIES):
+            if root is not None or (root := self._partition_root(number, offset)) is not None:
+                break
+            self._sleep(0.5)
+            root = win_disks.find_volume(self._api, number, offset)
+        if root is None:
+            raise SystemError_("mount", f"{where}: Windows knows no volume there")
+        try:
+            flags = self._api.volume_flags(root)
+        except Win32Error as error:
+            raise SystemError_("mount", f"{where}: {error}") from error
+        if flags & _READ_ONLY_VOLUME:
+            raise SystemError_("read-only", f"{where}: Windows mounted it read-only")
+        return root
+
+    def _partition_root(self, number: int, offset: int) -> str | None:
+        with self._disk(number) as disk:
+            device = disk.partition_path(0, offset)
+        return None if device is None else rf"\\?\GLOBALROOT{device}" + "\\"
+
+    def _flush(self, root: str, where: str) -> None:
+        """Everything to the disk, and, where nobody else uses the volume, the file system closed: so that what is
+        read from the disk itself afterwards is what was written. Raises SystemError_."""
+        try:
+            with opened(self._api, volume_device(root), GENERIC_READ | GENERIC_WRITE) as handle:
+                self._api.flush(handle)
+                with suppress(Win32Error):
+                    self._api.control(handle, layouts.LOCK_VOLUME)
+                    self._api.control(handle, layouts.DISMOUNT_VOLUME)
+        except Win32Error as error:
+            raise refused(error, f"{where}: flushing the volume") from error
+
+    def write_sectors(self, disk: str, offset: int, data: bytes) -> None:
+        number = disk_number(disk)
+        with self._online(number):
+            self._write_sectors(number, offset, data)
+
+    def _write_sectors(self, number: int, offset: int, data: bytes) -> None:
+        """Windows lets nobody write below a mounted file system: it is closed and locked for that time."""
+        with ExitStack() as stack:
+            for name in win_disks.volumes_within(self._api, number, offset, len(data)):
+                stack.enter_context(self._locked(name))
+            disk = stack.enter_context(self._disk(number))
+            win_disks.write_sectors(self._api, disk, offset, data)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        access = GENERIC_READ | GENERIC_WRITE
+        try:
+            handle = self._api.open(volume_device(name), access)
+        except Win32Error as error:
+            raise refused(error, name) from error
+        try:
+            self._lock(handle, name)
+            yield
+        finally:
+            with suppress(Win32Error):
+                self._api.control(handle, layouts.UNLOCK_VOLUME)
+            self._api.close(handle)
+
+    def _lock(self, handle: int, name: str) -> None:
+        """Somebody may have a file open for a moment: tried several times."""
+        for attempt in range(_LOCK_TRIES):
+            try:
+                self._api.control(handle, layouts.LOCK_VOLUME)
+                break
+            except Win32Error as error:
+                if attempt == _LOCK_TRIES - 1:
+                    raise SystemError_("busy", f"{name} is in use and cannot be locked: {error}") from error
+                self._sleep(0.1)
+        try:
+            self._api.control(handle, layouts.DISMOUNT_VOLUME)
+        except Win32Error as error:
+            raise refused(error, f"{name}: closing its file system") from error
+
+    def reread_partitions(self, disk: str) -> None:
+        try:
+            with opened(self._api, disk, GENERIC_READ | GENERIC_WRITE) as handle:
+                self._api.control(handle, layouts.DISK_UPDATE_PROPERTIES)
+        except Win32Error as error:
+            raise refused(error, disk) from error
+
+    def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
+        return win_hive.edit_hive(self._api, hive, edits)
+
+    def set_firmware_variable(self, name: str, data: bytes | None) -> None:
+        win_firmware.write(self._api, name, data)
+
+    def firmware_variable(self, name: str) -> bytes | None:
+        return win_firmware.read(self._api, name)
+
+
+def _is_medium(disk: WindowsDisk) -> bool:
+    """Our own ISO, written to a stick as it is: volume label of its ISO 9660 descriptor."""
+    try:
+        data = disk.read_at(32768, 72)
+    except OSError:
+        return False
+    return data[1:6] == b"CD001" and data[40:72].strip() in _MEDIUM_LABELS

@@ -1,0 +1,144 @@
+"""Runs on CPython for Windows, under Wine: the backend's real calls, against what Wine has. Prints JSON for the test.
+
+usage: python -I on_windows.py CHECK FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import winreg
+from pathlib import Path
+
+from rehost_payload.system.here import this_machine
+from rehost_payload.system.protocol import SystemError_
+from rehost_payload.system.win32 import GENERIC_READ, GENERIC_WRITE, NO_BUFFERING, WRITE_THROUGH, Win32Error
+from rehost_payload.system.win32_calls import Calls
+from rehost_payload.system.win_volume import WindowsVolume
+
+_HIVE = 'WINE REGISTRY Version 2\n;; All keys relative to \\\\Machine\n\n[Control] 1\n"old"="value"\n'
+
+
+def code_of(call: object, *arguments: object) -> int | str | None:
+    try:
+        call(*arguments)  # type: ignore[operator]
+    except Win32Error as error:
+        return error.code
+    except SystemError_ as error:
+        return error.code
+    return None
+
+
+def sectors(folder: Path) -> dict[str, object]:
+    """Unbuffered access at positions, on a file in place of a disk."""
+    calls, path = Calls(), folder / "sectors"
+    path.write_bytes(bytes(range(256)) * 64)
+    handle = calls.open(str(path), GENERIC_READ | GENERIC_WRITE, NO_BUFFERING | WRITE_THROUGH)
+    try:
+        read = calls.read(handle, 512, 1024).hex()
+        written = calls.write(handle, 4096, b"\xab" * 512)
+        calls.flush(handle)
+        return {
+            "read": read,
+            "written": written,
+            "back": calls.read(handle, 4096, 512).hex(),
+            "end": len(calls.read(handle, 16384 - 512, 4096)),
+            "behind": len(calls.read(handle, 1 << 30, 512)),
+            "absent": code_of(calls.open, str(folder / "absent"), GENERIC_READ),
+        }
+    finally:
+        calls.close(handle)
+
+
+def volume(folder: Path) -> dict[str, object]:
+    """A real volume of Windows' own, in a folder of it: files replaced by MoveFileExW."""
+    calls = Calls()
+    there = WindowsVolume(calls, str(folder) + "\\")
+    there.make_directory("\\EFI")
+    there.replace("\\EFI\\BCD", b"old")
+    before = there.read("\\efi\\bcd")
+    (folder / "EFI" / "BCD").chmod(0o444)  # read-only, as boot files are
+    there.replace("\\EFI\\BCD", b"new")
+    there.append("\\EFI\\journal", b"1")
+    there.append("\\EFI\\journal", b"2")
+    big = bytes(3 << 20)
+    there.replace("\\EFI\\big", big)
+    there.append("\\EFI\\big", b"more")
+    result: dict[str, object] = {
+        "before": before.decode(),
+        "after": there.read("\\EFI\\BCD").decode(),
+        "journal": there.read("\\EFI\\journal").decode(),
+        "big": len(there.read("\\EFI\\big")),
+        "list": there.listdir("\\EFI"),
+        "directory": [there.is_directory("\\EFI"), there.is_directory("\\EFI\\BCD")],
+        "absent": [there.exists("\\EFI\\x"), there.exists("\\x\\y"), code_of(there.read, "\\x\\y")],
+        "onto a folder": code_of(there.replace, "\\EFI", b""),
+        "not empty": code_of(there.remove_directory, "\\EFI"),
+        "left": sorted(p.name for p in (folder / "EFI").iterdir()),
+        "free": there.free() > 0,
+    }
+    for name in there.listdir("\\EFI"):
+        there.remove("\\EFI\\" + name)
+    there.remove_directory("\\EFI")
+    result["gone"] = there.listdir("\\")
+    return result
+
+
+def registry(folder: Path) -> dict[str, object]:
+    """Load, edit, unload. (The hive is one of Wine's: it does not read those of Windows.)"""
+    calls, path = Calls(), folder / "hive"
+    path.write_text(_HIVE, encoding="ascii", newline="")
+    calls.load("rehost-test", str(path))
+    old = calls.value("rehost-test\\Control", "old")
+    key = calls.open_key("rehost-test\\Control\\a\\b", True)
+    calls.set_value(key, "text", 1, "ä".encode("utf-16-le"))  # without a NUL, and it stays so
+    calls.set_value(key, "odd", 0xFFFF0012, b"\1\2")
+    calls.set_value(key, "", 3, b"")
+    calls.flush_key(key)
+    found = []
+    with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, "rehost-test\\Control\\a\\b") as opened:
+        for i in range(winreg.QueryInfoKey(opened)[1]):
+            name, _, kind = winreg.EnumValue(opened, i)
+            data = calls.value("rehost-test\\Control\\a\\b", name) or b""
+            found.append([name, kind & 0xFFFFFFFF, data.hex()])
+    calls.delete_value(key, "odd")
+    again = code_of(calls.delete_value, key, "odd")
+    calls.close_key(key)
+    key = calls.open_key("rehost-test\\Control")
+    calls.delete_tree(key, "a")
+    tree_again = code_of(calls.delete_tree, key, "a")
+    calls.close_key(key)
+    gone = code_of(calls.open_key, "rehost-test\\Control\\a")
+    calls.unload("rehost-test")
+    return {
+        "old": (old or b"").decode("utf-16-le"),
+        "found": sorted(found),
+        "again": [again, tree_again, gone],
+        "unloaded": calls.value("rehost-test\\Control", "old") is None,
+        "twice": code_of(calls.unload, "rehost-test"),
+    }
+
+
+def machine(folder: Path) -> dict[str, object]:
+    """What the system says of Wine's machine; questions that Wine does not know are no errors."""
+    calls, system = Calls(), this_machine()
+    opened = system.disks()
+    for disk in opened:
+        disk.close()
+    volumes = calls.volumes()
+    return {
+        "name": system.name,
+        "firmware": system.firmware().mode.value,
+        "controllers": len(system.controllers()),
+        "disks": [d.info.path for d in opened],
+        "volumes": [name for name in volumes if not name.startswith("\\\\?\\Volume{")],
+        "points": sorted(point for name in volumes for point in calls.mount_points(name)),
+        "flags": all(calls.volume_flags(name) >= 0 for name in volumes),
+        "letters": bin(calls.drive_letters())[-3],
+    }
+
+
+CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine)}
+
+if __name__ == "__main__":
+    print(json.dumps(CHECKS[sys.argv[1]](Path(sys.argv[2]))))
