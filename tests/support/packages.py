@@ -59,3 +59,26 @@ def put(
     for suffix, data in (("inf", inf), ("sys", sys), ("cat", catalog)):
         (folder / f"{name}.{suffix}").write_bytes(data)
     return folder / f"{name}.inf"
+
+
+NEW_CONTROLLER = r"PCI\VEN_15AD&DEV_07C0"
+"""What QEMU calls pvscsi: the packages of `for_medium` are for it, and no other test has disks on it."""
+BEST = "1.2.3.5"
+
+
+def for_medium(folder: Path) -> None:
+    """Packages for one controller, of which only one is right for Server 2016: `BEST`."""
+    variants = {
+        "best": ("NTamd64", "06/01/2021,1.2.3.5"),
+        "older": ("NTamd64", "01/01/2015,1.0.0.0"),
+        "for-newer-windows": ("NTamd64.10.0...15063", "01/01/2024,9.9.9.9"),
+    }
+    for name, (decoration, version) in variants.items():
+        text = package(
+            decoration=decoration,
+            version=version,
+            models=rf"%Card.DeviceDesc% = Card_Inst, {NEW_CONTROLLER}",
+            install="CopyFiles = @exraid.sys",
+        )
+        number = version.partition(",")[2]
+        put(folder / name, inf=encoded(text, "cp1252"), sys=driver(version=number, fill=name.encode()))

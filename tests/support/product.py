@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from support import disks, fat_image
+from support import disks, fat_image, packages
 from support.disks import MIB, DiskLayout, PartitionSpec
 from support.qemu import Bus, Disk, Firmware, Machine
 
@@ -33,6 +33,14 @@ class Product:
     kernel: Path
     initrd: Path
     build_seconds: float = 0.0
+    drivers: Path | None = None
+    """The driver packages that are on it (`packages.for_medium`)."""
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """build.json of the medium."""
+        found: dict[str, Any] = json.loads(_contents(self.iso, "/build.json"))
+        return found
 
 
 def provide(work: Path, shared: Path) -> Product:
@@ -46,7 +54,9 @@ def provide(work: Path, shared: Path) -> Product:
     seconds = time.monotonic() - started
     kernel, initrd = work / "vmlinuz", work / "initrd.img"
     _extract(iso, {"/boot/vmlinuz": kernel, "/boot/initrd.img": initrd})
-    return Product(iso, kernel, initrd, 0.0 if named else seconds)
+    if named:
+        return Product(iso, kernel, initrd)
+    return Product(iso, kernel, initrd, seconds, shared / "drivers")
 
 
 def _built(folder: Path) -> Path:
@@ -56,9 +66,11 @@ def _built(folder: Path) -> Path:
         if iso.exists():
             return iso
         program = Path(sys.executable).with_name("rehost")
-        result = subprocess.run(
-            [str(program), "build", "-q", "-o", str(iso)], cwd=ROOT, capture_output=True, text=True
-        )
+        packages.for_medium(folder / "drivers")
+        command = [program, "build", "-q", "--drivers", folder / "drivers", "-o", iso]
+        # signed, but not by Microsoft
+        command.append("--allow-unverified-drivers")
+        result = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True)
         if result.returncode:
             raise AssertionError(f"rehost build ended with {result.returncode}: {result.stderr[-3000:]}")
     return iso
@@ -72,6 +84,21 @@ def _extract(iso: Path, files: Mapping[str, Path]) -> None:
     try:
         for name, target in files.items():
             image.get_file_from_iso(str(target), rr_path=name)
+    finally:
+        image.close()
+
+
+def _contents(iso: Path, name: str) -> bytes:
+    import io
+
+    import pycdlib
+
+    image = pycdlib.PyCdlib()
+    image.open(str(iso))
+    try:
+        data = io.BytesIO()
+        image.get_file_from_iso_fp(data, rr_path=name)
+        return data.getvalue()
     finally:
         image.close()
 
@@ -144,26 +171,28 @@ def run_unattended(
     yes: bool = True,
     memory: int = 1024,
     vars: Path | None = None,
-    stick: bool = True,
+    stick: bool | DiskLayout = True,
     name: str = "run",
     timeout: float = 240,
 ) -> Run:
     """Boots the product against the disks, which it may change, until it has switched the machine off.
 
     From CD or USB the orders are in the answer file, as on a real server; with ``boot`` "kernel" they are on the
-    kernel command line. ``stick``: a volume labelled REHOST is there and gets the reports.
+    kernel command line. ``stick``: a volume labelled REHOST is there and gets the reports; one of an earlier run may be
+    given, for what is on it.
     """
     work.mkdir(parents=True, exist_ok=True)
     machine_disks = [
         Disk(s.path, bus, bootindex=i + 2, serial=f"SERVER{i}", sector_size=s.sector_size)
         for i, s in enumerate(servers)
     ]
-    volume = None
-    if stick or boot != "kernel":
+    volume = stick if isinstance(stick, DiskLayout) else None
+    if volume is None and (stick or boot != "kernel"):
         orders = answer_file(mode=mode, yes=yes, language="en", after="poweroff")
         volume = rehost_volume(
             work / f"{name}-stick.img", {"rehost.toml": orders} if boot != "kernel" else {}
         )
+    if volume is not None:
         # the stick of a USB boot takes the only place that is read first, so this one comes as a disk
         machine_disks.append(Disk(volume.path, "virtio-blk", serial="STICK"))
     append = f"{CONSOLE} rehost.run={mode} rehost.poweroff=1" + (" rehost.yes=1" if yes else "")

@@ -204,13 +204,14 @@ def gpt_server(
     windows_size: int = 128 * MIB,
     sector_size: int = 512,
     recovery: bool = True,
+    drivers: tuple[driver_records.Driver, ...] = driver_records.IN_BOX,
 ) -> DiskLayout:
     """A healthy server that starts by UEFI, with a recovery environment and the fallback store."""
     boot = boot or BootFiles()
     disk = disks.make_gpt_disk(
         path,
         esp_files=esp_tree(boot),
-        windows_files=windows_tree(boot, release),
+        windows_files=windows_tree(boot, release, drivers),
         recovery_files=recovery_tree(boot) if recovery else None,
         recovery_size=48 * MIB,
         windows_size=windows_size,
@@ -242,6 +243,7 @@ def mbr_server(
     extra: tuple[PartitionSpec, ...] = (),
     seed: str | None = None,
     windows_size: int = 128 * MIB,
+    drivers: tuple[driver_records.Driver, ...] = driver_records.IN_BOX,
 ) -> DiskLayout:
     """A healthy server that starts by BIOS from a system partition of its own."""
     boot = boot or BootFiles()
@@ -252,7 +254,7 @@ def mbr_server(
     disk = disks.make_mbr_disk(
         path,
         system_files=bios_tree(boot),
-        windows_files=windows_tree(boot, release),
+        windows_files=windows_tree(boot, release, drivers),
         system_size=32 * MIB,
         windows_size=windows_size,
         extra=specs,
