@@ -37,9 +37,12 @@ def host_findings(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterato
         params = {"count": str(len(found.left_out))}
         yield Finding("capture.left-out", Severity.INFO, "host", params, found.left_out)
     if found.orphan_chains:
-        paths = tuple(c.disks[0].file.original for c in found.orphan_chains)
-        params = {"count": str(len(paths))}
-        yield Finding("capture.orphan-disks", Severity.INFO, "host", params, paths)
+        lines = tuple(
+            "; ".join((c.disks[0].file.original, *(f"{f.kind}: {f.detail}" for f in c.faults)))
+            for c in found.orphan_chains
+        )
+        params = {"count": str(len(lines))}
+        yield Finding("capture.orphan-disks", Severity.INFO, "host", params, lines)
     if machines:
         yield Finding("capture.domain-controllers", Severity.INFO, "host")
 

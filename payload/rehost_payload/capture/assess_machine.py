@@ -95,7 +95,16 @@ def _ties(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, 
     if through:
         params = {**name, "disks": ", ".join(through)}
         yield Finding("capture.pass-through", Severity.FATAL, unit, params, through)
-    shared = tuple(e.file.original for e in machine.files if e.file.path.lower().endswith(".vhds"))
+    shared = tuple(
+        dict.fromkeys(
+            [e.file.original for e in machine.files if e.file.path.lower().endswith(".vhds")]
+            + [
+                d.path
+                for d in vm.drives
+                if any("persist" in k.lower() and v is True for k, v in d.settings.items())
+            ]
+        )
+    )
     if shared:
         yield Finding(
             "capture.shared-disk", Severity.WARNING, unit, {**name, "disks": ", ".join(shared)}, shared

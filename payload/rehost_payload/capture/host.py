@@ -27,7 +27,7 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import Hive, Key, Value
 from rehost_payload.formats.mounted_devices import MountedDevice, parse_mounted_device
-from rehost_payload.survey.model import HiveState, Problem, WindowsInstallation
+from rehost_payload.survey.model import Problem, WindowsInstallation
 from rehost_payload.survey.windows import open_software, open_system
 
 VIRTUALIZATION = "Microsoft\\Windows NT\\CurrentVersion\\Virtualization"
@@ -73,11 +73,7 @@ def open_hives(reader: FileSystemReader, host: WindowsInstallation, problems: li
     """Opens SYSTEM and SOFTWARE of the installation on the volume of ``reader``."""
     mine: list[Problem] = []
     system = open_system(reader, host.root, host.id, mine)
-    software = open_software(reader, host.root, host.id, mine)
-    if software.state is HiveState.DIRTY:
-        mine.append(
-            Problem("hive-dirty", f"{host.id} SOFTWARE", "its newest changes may be in its logs only")
-        )
+    software = open_software(reader, host.root, host.id, mine, complete=True)
     problems += [p for p in mine if p not in problems]
     number = host.current_control_set or host.default_control_set or next(iter(host.control_sets), 1)
     mounted: list[MountedDevice] = []
@@ -117,7 +113,7 @@ def host_settings(
         letters=_letters(hives.mounted, volumes, holding),
     )
     reader = _Reader(hives)
-    for part in (reader.virtualization, reader.network, reader.roles):
+    for part in (reader.letters, reader.virtualization, reader.network, reader.roles):
         try:
             settings = part(settings)
         except FormatError as error:
@@ -226,6 +222,12 @@ class _Reader:
         self.evidence.append(Evidence(hive, path, value.name, value.type, data.hex()))
         if len(data) < value.size:
             self.unread.append(f"{path}\\{value.name}: {value.size} bytes are in the hive only")
+
+    def letters(self, settings: HostSettings) -> HostSettings:
+        key = _find(self._hives.system, "MountedDevices")
+        if key is not None:
+            self._keep("SYSTEM", key, "MountedDevices")
+        return settings
 
     # --- Hyper-V's own settings
 

@@ -30,7 +30,7 @@ def safe_name(name: str, most: int = MOST_FILE) -> str:
     stem, extension = _split(plain.strip(" ").rstrip(". "))
     while stem and (_units(stem + extension) > most or len((stem + extension).encode("utf-8")) > _MOST_BYTES):
         stem = stem[:-1]
-    stem = stem.rstrip(". ") or "_"
+    stem = (stem if extension else stem.rstrip(". ")) or "_"
     if stem.split(".")[0].strip().upper() in _RESERVED:
         head, dot, tail = stem.partition(".")
         stem = f"{head}_{dot}{tail}"

@@ -108,13 +108,22 @@ def open_system(reader: FileSystemReader, root: str, place: str, problems: list[
     return _open_hive(reader, root, "SYSTEM", _SYSTEM_LIMIT, place, problems)
 
 
-def open_software(reader: FileSystemReader, root: str, place: str, problems: list[Problem]) -> OpenedHive:
-    """The SOFTWARE hive, likewise; without its logs where the version can be read without them."""
-    return _open_hive(reader, root, "SOFTWARE", _SOFTWARE_LIMIT, place, problems)
+def open_software(
+    reader: FileSystemReader, root: str, place: str, problems: list[Problem], *, complete: bool = False
+) -> OpenedHive:
+    """The SOFTWARE hive, likewise; without its logs where the version can be read without them, unless ``complete``."""
+    return _open_hive(reader, root, "SOFTWARE", _SOFTWARE_LIMIT, place, problems, complete=complete)
 
 
 def _open_hive(
-    reader: FileSystemReader, root: str, name: str, limit: int, place: str, problems: list[Problem]
+    reader: FileSystemReader,
+    root: str,
+    name: str,
+    limit: int,
+    place: str,
+    problems: list[Problem],
+    *,
+    complete: bool = False,
 ) -> OpenedHive:
     """A hive with its logs replayed in memory where it is dirty.
 
@@ -139,7 +148,7 @@ def _open_hive(
             raise FormatError(name, "not a registry hive")
         sha256 = hashlib.sha256(data).hexdigest() if name == "SYSTEM" else ""
         dirty = needs_replay(data)
-        if dirty and name == "SOFTWARE" and _shows_version(data):
+        if dirty and name == "SOFTWARE" and not complete and _shows_version(data):
             return OpenedHive(HiveState.DIRTY, Hive.parse(data))
         if dirty:
             result = replay(data, [_log(reader, path + suffix) for suffix in (".LOG1", ".LOG2")])
