@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from support import disks, fat_image, packages
-from support.disks import MIB, DiskLayout, PartitionSpec
+from support.disks import MIB, DiskLayout, PartitionLayout, PartitionSpec
 from support.qemu import Bus, Disk, Firmware, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +120,22 @@ def rehost_volume(path: Path, files: Mapping[str, bytes] | None = None, fs: str 
     return disks.make_disk(path, [spec], style="mbr", boot_code=b"")
 
 
+def usb_stick(path: Path, iso: Path, files: Mapping[str, bytes]) -> DiskLayout:
+    """A stick as `rehost usb` writes it, with ``files`` on its volume labelled REHOST."""
+    with path.open("wb") as image:
+        image.truncate(512 * MIB)
+    program = Path(sys.executable).with_name("rehost")
+    command = [str(program), "usb", str(iso), str(path), "--yes", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise AssertionError(f"rehost usb ended with {result.returncode}: {result.stderr[-3000:]}")
+    size = json.loads(result.stdout)["data_bytes"]
+    part = PartitionLayout("rehost", 3, 512 * MIB - size, size, "0c", "fat32")
+    disk = DiskLayout(path, "mbr", 512 * MIB, 512, (part,))
+    disks.write_files(disk, part, files)
+    return disk
+
+
 def reports(volume: DiskLayout) -> dict[str, bytes]:
     """Everything below \\Rehost on the volume."""
     part = volume["rehost"]
@@ -177,6 +193,7 @@ def run_unattended(
 ) -> Run:
     """Boots the product against the disks, which it may change, until it has switched the machine off.
 
+    From USB the stick is one that `rehost usb` has made, with its own volume for orders and reports.
     From CD or USB the orders are in the answer file, as on a real server; with ``boot`` "kernel" they are on the
     kernel command line. ``stick``: a volume labelled REHOST is there and gets the reports; one of an earlier run may be
     given, for what is on it.
@@ -189,11 +206,11 @@ def run_unattended(
     volume = stick if isinstance(stick, DiskLayout) else None
     if volume is None and (stick or boot != "kernel"):
         orders = answer_file(mode=mode, yes=yes, language="en", after="poweroff")
-        volume = rehost_volume(
-            work / f"{name}-stick.img", {"rehost.toml": orders} if boot != "kernel" else {}
-        )
-    if volume is not None:
-        # the stick of a USB boot takes the only place that is read first, so this one comes as a disk
+        files = {"rehost.toml": orders} if boot != "kernel" else {}
+        path = work / f"{name}-stick.img"
+        volume = usb_stick(path, product.iso, files) if boot == "usb" else rehost_volume(path, files)
+    if volume is not None and boot != "usb":
+        # as a disk: OVMF and SeaBIOS start from the first stick only
         machine_disks.append(Disk(volume.path, "virtio-blk", serial="STICK"))
     append = f"{CONSOLE} rehost.run={mode} rehost.poweroff=1" + (" rehost.yes=1" if yes else "")
     direct: dict[str, Any] = {"kernel": product.kernel, "initrd": product.initrd, "append": append}
@@ -202,7 +219,7 @@ def run_unattended(
         firmware=firmware,
         disks=machine_disks,
         cdrom=product.iso if boot == "cd" else None,
-        usb_stick=product.iso if boot == "usb" else None,
+        usb_stick=volume.path if volume and boot == "usb" else None,
         memory=memory,
         vars=vars,
         name=name,
@@ -215,5 +232,5 @@ def run_unattended(
         to_result = vm.elapsed
         vm.wait_exit(60)
         console, to_exit = vm.text, vm.elapsed
-    files = reports(volume) if volume else {}
-    return Run(int(match[1]), match[2], console, to_start, to_result, to_exit, files)
+    kept = reports(volume) if volume else {}
+    return Run(int(match[1]), match[2], console, to_start, to_result, to_exit, kept)

@@ -207,7 +207,7 @@ class Machine:
             command += ["-drive", f"file={self._cdrom},format=raw,if=none,id=cd,readonly=on"]
             command += ["-device", "ide-cd,drive=cd,bus=ide.5,bootindex=0"]
         if self._usb_stick:
-            command += ["-drive", f"file={self._usb_stick},format=raw,if=none,id=stick,snapshot=on"]
+            command += ["-drive", f"file={self._usb_stick},format=raw,if=none,id=stick"]
             command += ["-device", "usb-storage,drive=stick,bus=xhci.0,removable=on,bootindex=0"]
         if self._kernel:
             command += ["-kernel", str(self._kernel), "-append", self._append]

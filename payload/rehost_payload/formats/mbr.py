@@ -22,6 +22,8 @@ _MAGIC = b"\x55\xaa"
 _MAX_LOGICAL = 128
 
 PROTECTIVE = 0xEE
+HYBRID = 0x17
+"""Hidden NTFS by its number; at sector 0 it is a whole ISO image on a stick (isohybrid), with volumes in and behind it."""
 EXTENDED_TYPES = frozenset({0x05, 0x0F, 0x85})
 
 TYPE_NAMES = {
@@ -102,7 +104,8 @@ def looks_like_mbr(sector: bytes, total_sectors: int) -> bool:
             return False
         if kind == 0:
             continue
-        if kind != PROTECTIVE and (first == 0 or sectors == 0 or first >= total_sectors):
+        whole = first == 0 and kind == HYBRID
+        if kind != PROTECTIVE and not whole and (first == 0 or sectors == 0 or first >= total_sectors):
             return False
         used += 1
     if used:
@@ -142,7 +145,7 @@ def parse(source: ByteSource, sector_size: int) -> Mbr:
         problems.append("more than one partition is marked active")
     for part in extended:
         partitions += _logical(source, sector_size, part, 5 + _count_logical(partitions), problems)
-    problems += _overlaps(partitions)
+    problems += _overlaps([p for p in partitions if not (p.type == HYBRID and p.first_lba == 0)])
     (signature,) = struct.unpack_from("<I", sector, _SIGNATURE_OFFSET)
     return Mbr(signature, any(sector[:BOOT_CODE_SIZE]), tuple(partitions), tuple(problems))
 
