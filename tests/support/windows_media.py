@@ -359,6 +359,7 @@ def iso_files(iso: Path, target: Path) -> dict[str, bytes]:
     """The files of an ISO as 7-Zip sees them."""
     program = seven_zip()
     assert program is not None
+    target.mkdir(parents=True, exist_ok=True)
     subprocess.run([program, "x", "-y", f"-o{target}", str(iso)], check=True, capture_output=True)
     return {
         p.relative_to(target).as_posix(): p.read_bytes() for p in sorted(target.rglob("*")) if p.is_file()

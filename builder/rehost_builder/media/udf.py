@@ -57,7 +57,7 @@ def write_winpe_iso(
                 )
                 files.callback(iso.close)
                 _add(iso, files, tree)
-                _add_boot(iso, files, boot)
+                _add_boot(iso, files, boot, _catalog_name(tree))
 
                 def report(done: int, total: int, _: Any) -> None:
                     if progress is not None:
@@ -83,7 +83,13 @@ def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content]) -> None:
         iso.add_fp(source, size_of(tree[path]), udf_path=f"/{path}")
 
 
-def _add_boot(iso: Any, files: ExitStack, boot: BootEntries) -> None:
+def _catalog_name(tree: Mapping[str, Content]) -> str:
+    """A name for the boot catalog's file that no other file has; UDF wants one."""
+    taken = {path.casefold() for path in tree}
+    return next(name for n in range(len(taken) + 1) if (name := f"boot{n or ''}.cat") not in taken)
+
+
+def _add_boot(iso: Any, files: ExitStack, boot: BootEntries, catalog_name: str) -> None:
     entries: list[tuple[str, Content, dict[str, object]]] = []
     if boot.bios is not None:
         # etfsboot.com wants to be loaded whole: 8 sectors of 512 bytes
@@ -93,7 +99,7 @@ def _add_boot(iso: Any, files: ExitStack, boot: BootEntries) -> None:
         entries.append((_EFI, boot.efi, {"platform_id": 0xEF, "efi": True}))
     for number, (name, content, options) in enumerate(entries):
         iso.add_fp(files.enter_context(open_content(content)), size_of(content), iso_path=name)
-        catalog = {"bootcatfile": _CATALOG} if number == 0 else {}
+        catalog = {"bootcatfile": _CATALOG, "udf_bootcatfile": f"/{catalog_name}"} if number == 0 else {}
         iso.add_eltorito(name, **catalog, **options)
 
 

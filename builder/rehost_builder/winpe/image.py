@@ -19,6 +19,9 @@ from rehost_payload.formats.hive import Hive
 SYSTEM32 = "Windows/System32"
 _TEXT_LIMIT = 1 << 20
 _WINRE = ("recenv.exe",)
+BY_REGISTRY = " (by the registry)"
+OUR_START = "\\Rehost\\start.cmd"
+"""In every command of ours: an image that was built before is built anew as if we had never been there."""
 
 
 class Shell(Enum):
@@ -137,7 +140,7 @@ def _shell(
     # Microsoft's own boot.wim has Setup as its second image; elsewhere the registry is worth its seconds
     command = "" if any(_is_setup(i) for i in wim.images) else _registry_command(wim, tree)
     if command and "winpeshl" not in command.casefold():
-        return Shell.VENDOR, f"{command} (by the registry)"
+        return Shell.VENDOR, f"{command}{BY_REGISTRY}"
     own = [line for line in startnet_commands(startnet or "") if line.casefold().split()[0] != "wpeinit"]
     if own:
         return Shell.VENDOR, "; ".join(own[:3])
@@ -160,14 +163,18 @@ def launch_commands(text: str) -> list[str]:
             key, _, value = line.partition("=")
             if key.strip().casefold() == "apppath" and value.strip():
                 commands.append(value.strip())
-    return commands
+    return [command for command in commands if not _is_ours(command)]
 
 
 def startnet_commands(text: str) -> list[str]:
     """Lines of startnet.cmd that do something."""
     lines = (line.strip().lstrip("@").strip() for line in text.splitlines())
-    quiet = re.compile(r"(echo( off| on)?$|rem\b|::|title\b|color\b|cls$|:\w)", re.I)
-    return [line for line in lines if line and not quiet.match(line)]
+    quiet = re.compile(r"(echo\b[^&|>]*$|rem\b|::|title\b|color\b|cls$|:\w)", re.I)
+    return [line for line in lines if line and not quiet.match(line) and not _is_ours(line)]
+
+
+def _is_ours(line: str) -> bool:
+    return OUR_START.casefold() in line.casefold()
 
 
 def _registry_command(wim: Wim, tree: Tree) -> str:

@@ -87,12 +87,16 @@ def _by_pycdlib(iso: Any, path: Path) -> IsoFiles:
     if iso.has_rock_ridge():
         ways.append(("Rock Ridge", "rr_path"))
     ways.append(("ISO 9660", "iso_path"))
+    catalog = iso.eltorito_boot_catalog
+    catalog_at = catalog.extent_location() * _SECTOR if catalog is not None else -1
     best: tuple[dict[str, Content], str] = ({}, ways[0][0])
     for name, argument in ways:
         part = iso.udf_main_descs.partitions[0].part_start_location if name == "UDF" else 0
         files: dict[str, Content] = {}
         for file, record in _walk(iso, argument):
             content = _udf_content(path, record, part) if name == "UDF" else _iso_content(iso, path, record)
+            if isinstance(content, Extent) and content.offset == catalog_at:
+                continue  # the boot catalog, which every image has of its own
             files[re.sub(r"\.?;\d+$", "", file) if name == "ISO 9660" else file] = content
             if len(files) > _MAX_FILES:
                 raise ValueError("more files than a Windows medium has")

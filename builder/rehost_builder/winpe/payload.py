@@ -10,7 +10,7 @@ from rehost_builder.content import Content
 from rehost_builder.errors import BuildError
 from rehost_builder.python_files import PythonPackage, our_licence, package_files, payload_files
 from rehost_builder.templates import render
-from rehost_builder.winpe.image import SYSTEM32, BootImage, Shell, launch_commands
+from rehost_builder.winpe.image import BY_REGISTRY, OUR_START, SYSTEM32, BootImage, Shell, launch_commands
 from rehost_builder.winpe.runtime import Runtime
 
 FOLDER = "Rehost"
@@ -72,13 +72,20 @@ def make_additions(
     ours["rehost.cmd"] = script("rehost.cmd")
     ours |= {f"drivers/{path}": content for path, content in drivers.items()}
     files = {f"{FOLDER}/{path}": content for path, content in ours.items()}
-    remove: tuple[str, ...] = ()
+    # what an earlier build has left in the image
+    remove = tuple(path for path in _inside(image) if path not in files)
+    if image.starts.endswith(BY_REGISTRY):
+        raise BuildError(
+            f"the boot image starts {image.starts.removesuffix(BY_REGISTRY)} by its registry, "
+            "where Rehost cannot be added",
+            "build from a Windows Server ISO instead",
+        )
     if image.shell is Shell.VENDOR and keep_shell:
         files |= _beside(image)
         text = f"{image.starts} stays; Rehost opens in a window of its own"
     else:
         files[_STARTNET] = script("startnet.cmd", **values)
-        remove = tuple(p for p in (_LAUNCH, *(_SETUP if image.shell is Shell.SETUP else ())) if image.has(p))
+        remove += tuple(p for p in (_LAUNCH, *(_SETUP if image.shell is Shell.SETUP else ())) if image.has(p))
         text = "Rehost's menu"
     return Additions(files, remove, packages, text)
 
@@ -91,12 +98,6 @@ def script(name: str, **values: object) -> bytes:
 
 def _beside(image: BootImage) -> dict[str, Content]:
     """The other maker's own start, with ours in front of it."""
-    if image.starts.endswith("(by the registry)"):
-        raise BuildError(
-            f"the boot image starts {image.starts.removesuffix(' (by the registry)')} by its registry, "
-            "where Rehost's window cannot be added",
-            "build from a Windows Server ISO instead",
-        )
     commands = launch_commands(image.launch_ini or "")
     try:
         if commands:
@@ -109,9 +110,15 @@ def _beside(image: BootImage) -> dict[str, Content]:
         ) from None
 
 
+def _inside(image: BootImage) -> list[str]:
+    """Files below our folder that the image has already."""
+    entry = image.tree.find(FOLDER)
+    return [path for path, e in entry.walk(FOLDER) if not e.is_folder] if entry is not None else []
+
+
 def _with_ours(text: str) -> str:
     """startnet.cmd with our line after wpeinit, or at its beginning."""
-    lines = text.splitlines()
+    lines = [line for line in text.splitlines() if OUR_START.casefold() not in line.casefold()]
     at = next((n + 1 for n, line in enumerate(lines) if re.match(r"\s*@?wpeinit\b", line, re.I)), None)
     if at is None:
         at = 1 if lines and re.match(r"\s*@echo off", lines[0], re.I) else 0
