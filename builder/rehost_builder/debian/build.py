@@ -32,7 +32,7 @@ from rehost_builder.debian.packages import (
     UNPACKED_FOR_BOOT,
     UNPACKED_FOR_TOOLS,
 )
-from rehost_builder.drivers.bundle import VERIFIED, Bundle, collect
+from rehost_builder.drivers.bundle import Bundle, collect
 from rehost_builder.environment import clear_messages, default_cache, source_date_epoch, workspace
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
@@ -158,13 +158,8 @@ def _drivers(options: DebianOptions, place: Path, progress: Progress) -> Bundle:
         return Bundle(place)
     with progress.step("drivers"):
         bundle = collect(options.drivers, place, allow_unverified=options.allow_unverified_drivers)
-    for one in bundle.left_out:
-        progress.note(f"left out: {one.source}: {one.reason}")
-    for package in bundle.packages:
-        if package.verified != VERIFIED:
-            progress.note(
-                f"warning: {package.source} is not verified ({package.verified}): {'; '.join(package.problems[:3])}"
-            )
+    for text in bundle.notes():
+        progress.note(text)
     return bundle
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -78,6 +78,15 @@ class Bundle:
     @property
     def size(self) -> int:
         return sum(p.size for p in self.packages)
+
+    def notes(self) -> Iterator[str]:
+        """What whoever builds the medium should know: packages that were left out, or are not verified."""
+        for one in self.left_out:
+            yield f"left out: {one.source}: {one.reason}"
+        for package in self.packages:
+            if package.verified != VERIFIED:
+                why = "; ".join(package.problems[:3])
+                yield f"warning: {package.source} is not verified ({package.verified}): {why}"
 
     def described(self) -> dict[str, Any]:
         """For build.json."""

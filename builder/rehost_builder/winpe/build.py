@@ -156,6 +156,8 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
             runtime = _runtime(options, cache, media, wim, progress)
         with progress.step("drivers"):
             bundle, load = _drivers(options, work / "drivers", media)
+        for text in bundle.notes():
+            progress.note(text)
         with progress.step("boot image"), damage(report.place):
             choice = choose_boot_files(media, wim, options.secure_boot, prompt=options.prompt)
             epoch = _epoch(options, media)

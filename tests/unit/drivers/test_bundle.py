@@ -109,6 +109,8 @@ def test_what_is_no_boot_driver_is_left_out_and_named(tmp_path: Path) -> None:
     assert [(one.source, one.reason.partition(":")[0]) for one in found.left_out] == [
         ("vendor/x86/exraid.inf", "for no Windows Server on x64")
     ]
+    (note,) = found.notes()
+    assert note.startswith("left out: vendor/x86/exraid.inf: for no Windows Server on x64")
 
 
 def test_a_source_without_any_boot_driver_is_an_error(tmp_path: Path) -> None:
@@ -133,8 +135,13 @@ def test_unsound_packages_are_refused_all_at_once(tmp_path: Path) -> None:
 
 def test_only_signatures_may_be_overridden(tmp_path: Path) -> None:
     put(tmp_path / "a" / "test-signed", signer=signing.test_signer())
-    (one,) = collect([tmp_path / "a"], tmp_path / "out", allow_unverified=True).packages
+    found = collect([tmp_path / "a"], tmp_path / "out", allow_unverified=True)
+    (one,) = found.packages
     assert one.verified == "no"
+    (note,) = found.notes()
+    assert note.startswith(
+        "warning: a/test-signed/exraid.inf is not verified (no): exraid.cat is test-signed"
+    )
     assert "exraid.cat is test-signed" in one.problems[0]
     assert len(one.windows) == 7
     put(tmp_path / "a" / "wrong", sys=driver("x86"), signer=signing.test_signer())
