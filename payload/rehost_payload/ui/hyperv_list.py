@@ -99,11 +99,9 @@ def _look(
 
         with ImageSystem(images) as system:
             return find_and_plan(system, progress, choices)
-    if not sys.platform.startswith("linux"):
-        raise SystemError_("system", "on this system only disk images can be searched: give --image FILE")
-    from rehost_payload.system.linux import LinuxSystem
+    from rehost_payload.system.here import this_machine
 
-    return find_and_plan(LinuxSystem(), progress, choices)
+    return find_and_plan(this_machine(), progress, choices)
 
 
 def exit_code(plan: CapturePlan) -> int:
