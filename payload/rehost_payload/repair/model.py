@@ -263,6 +263,8 @@ class ResultWord(StrEnum):
     REPAIRED = "repaired"  # 0: verified
     PLANNED = "planned"  # 0: --dry-run
     UNDONE = "undone"  # 0
+    CAPTURED = "captured"  # 0: everything chosen, verified on every target
+    INCOMPLETE = "incomplete"  # 3: a capture of which something is missing or was not verified
     NOT_REPAIRED = "not-repaired"  # 3: findings remain that we cannot remedy, or verification failed
     DECLINED = "declined"  # 4: no consent
     CHOICE_NEEDED = "choice-needed"  # 4

@@ -3,15 +3,21 @@
 Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT, exFAT or NTFS)::
 
     [run]
-    mode = "repair"          # "repair", "survey", "undo" or "menu"
+    mode = "repair"          # "repair", "survey", "undo", "capture" or "menu"
     yes = true               # the consent; without it nothing is written
     language = "de"          # "en" or "de"
     after = "poweroff"       # "reboot", "poweroff" or "menu"
     windows = "disk0p4:\\\\Windows"   # which one, where there are several
     system_volume = "disk0p1"
+    # mode = "capture":
+    targets = ["label:BACKUP1", "label:BACKUP2"]   # or "disk1p1"; one or two
+    vms = ["web01", "db01"]                        # names or GUIDs; without it: all
+    config_only = false                            # true: everything but the disks
+    with_iso = false                               # true: ISO images too
 
 Kernel command line: ``rehost.run=repair rehost.yes=1 rehost.lang=de rehost.after=reboot rehost.poweroff=1
-rehost.windows=... rehost.system_volume=...``; what it says goes before the file. Anything that is not understood
+rehost.windows=... rehost.system_volume=... rehost.targets=label:BACKUP1,label:BACKUP2 rehost.vms=web01,db01
+rehost.config_only=1 rehost.with_iso=1``; what it says goes before the file. Anything that is not understood
 stops everything: an order that was misread must not be carried out.
 """
 
@@ -23,7 +29,7 @@ from typing import Any, NamedTuple
 
 from rehost_payload.ui.texts import LANGUAGES
 
-MODES = ("repair", "survey", "undo", "menu")
+MODES = ("repair", "survey", "undo", "capture", "menu")
 AFTER = ("reboot", "poweroff", "menu")
 
 
@@ -45,6 +51,10 @@ class Orders(NamedTuple):
     windows: str | None = None
     system_volume: str | None = None
     sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] | None = None
+    vms: tuple[str, ...] | None = None
+    config_only: bool | None = None
+    with_iso: bool | None = None
 
     @property
     def unattended(self) -> bool:
@@ -65,7 +75,12 @@ _FILE_KEYS: dict[str, type] = {
     "after": str,
     "windows": str,
     "system_volume": str,
+    "targets": list,
+    "vms": list,
+    "config_only": bool,
+    "with_iso": bool,
 }
+_KIND_WORDS = {bool: "true or false", str: "a text in quotes", list: 'a list of texts ["...", "..."]'}
 _ALLOWED = {"mode": MODES, "after": AFTER, "language": LANGUAGES}
 
 
@@ -93,20 +108,35 @@ def _checked(values: dict[str, Any], source: str) -> Orders:
         if kind is None:
             raise OrdersError(source, f"unknown key '{key}' (known: {', '.join(_FILE_KEYS)})")
         if not isinstance(value, kind):
-            wanted = "true or false" if kind is bool else "a text in quotes"
-            raise OrdersError(source, f"'{key}' must be {wanted}")
+            raise OrdersError(source, f"'{key}' must be {_KIND_WORDS[kind]}")
+        if isinstance(value, list) and not all(isinstance(v, str) and v for v in value):
+            raise OrdersError(source, f"'{key}' must be {_KIND_WORDS[list]}")
         allowed = _ALLOWED.get(key)
         if allowed is not None and value not in allowed:
             raise OrdersError(source, f"'{key}' must be one of {', '.join(allowed)}, not '{value}'")
-        if value == "":
+        if value in ("", []):
             raise OrdersError(source, f"'{key}' is empty")
-    return Orders(**values, sources=(source,))
+    _check_capture(values, source)
+    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Orders(**found, sources=(source,))
+
+
+def _check_capture(values: dict[str, Any], source: str) -> None:
+    """What belongs to a capture has no meaning elsewhere, and no capture is without targets."""
+    mode = values.get("mode")
+    for key in ("targets", "vms", "config_only", "with_iso"):
+        if key in values and mode not in (None, "capture"):
+            raise OrdersError(source, f"'{key}' belongs to mode 'capture', not to '{mode}'")
+    if len(values.get("targets", ())) > 2:
+        raise OrdersError(source, "'targets' names more than two")
 
 
 # --- the kernel command line -------------------------------------------------------------------------------
 
 _WORDS = {"run": "mode", "yes": "yes", "lang": "language", "after": "after", "windows": "windows"}
 _WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff"}
+_WORDS |= {"targets": "targets", "vms": "vms", "config_only": "config_only", "with_iso": "with_iso"}
+_FLAGS = ("yes", "poweroff", "config_only", "with_iso")
 _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 IGNORED = frozenset({"keymap", "medium", "shell"})
 """Words of ours that are meant for the start-up scripts (iso/debian/root) or say what was started."""
@@ -139,20 +169,21 @@ def parse_command_line(text: str, source: str = "kernel command line") -> Orders
         key = _WORDS.get(name)
         if key is None:
             raise OrdersError(source, f"unknown word 'rehost.{name}'")
-        if key in ("yes", "poweroff"):
+        if key in _FLAGS:
             if (value.lower() if equals else "1") not in _BOOLEANS:
                 raise OrdersError(source, f"'rehost.{name}' must be 1 or 0, not '{value}'")
             flag = _BOOLEANS[value.lower() if equals else "1"]
-            if key == "yes":
+            if key != "poweroff":
                 values[key] = flag
             elif flag:
                 if values.get("after", "poweroff") != "poweroff":
                     raise OrdersError(source, "rehost.poweroff and rehost.after contradict each other")
                 values["after"] = "poweroff"
             continue
-        if key in values and values[key] != value:
+        parsed: Any = [v for v in value.split(",") if v] if _FILE_KEYS[key] is list else value
+        if key in values and values[key] != parsed:
             raise OrdersError(source, f"'rehost.{name}' contradicts another word")
-        values[key] = value
+        values[key] = parsed
     if not values:
         return Orders()
     return _checked(values, source)

@@ -4,40 +4,274 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rehost_payload.ui.exit_codes import INTERRUPTED
+from rehost_payload.ui.run import EXIT
+from rehost_payload.ui.survey_cmd import print_lines
+
 if TYPE_CHECKING:
+    from rehost_payload.capture.copy_state import CaptureState
     from rehost_payload.capture.judge import CaptureVerdict, Fault, UnitVerdict
+    from rehost_payload.system.protocol import System
+    from rehost_payload.ui.capture_work import CaptureOrders, CaptureOutcome, Prepared
     from rehost_payload.ui.texts import Texts
+    from rehost_payload.ui.work import Worker
 
 NOT_PASSED = 3
+DECLINED = 4
 _MOST_EXTRA = 10
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group()
-def capture() -> None:
-    """Secure virtual machines before a reinstall, and verify what was secured.
+def _language(function: F) -> F:
+    return click.option(
+        "--lang",
+        "--language",
+        "language",
+        type=click.Choice(["en", "de"]),
+        help="Language of the text; default: your locale.",
+    )(function)
+
+
+def _texts(language: str | None) -> Texts:
+    from rehost_payload.ui.texts import Texts, language_of
+
+    return Texts(language_of(language))
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    metavar="VOLUME|DIR",
+    help='Where to: "disk2p1" or "label:BACKUP1" (rehost survey shows them), or a folder. Once or twice.',
+)
+@click.option(
+    "--vm", "machines", multiple=True, metavar="NAME", help="This machine only (name or GUID); repeatable."
+)
+@click.option("--config-only", is_flag=True, help="Everything but the disks: for arrays that stay. Seconds.")
+@click.option("--with-iso", is_flag=True, help="ISO images that are inserted, too.")
+@click.option("--no-orphans", is_flag=True, help="Leave out virtual disks that belong to no machine.")
+@click.option("--windows", metavar="ID", help="The host, where several Windows have Hyper-V.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="DISK",
+    help="Disk images of the host instead of this machine's disks; repeatable. Targets are folders then.",
+)
+@click.option("--yes", is_flag=True, help="The consent: copy without asking.")
+@click.option("--dry-run", is_flag=True, help="Show what would be copied, and write nothing.")
+@click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
+@_language
+@click.pass_context
+def capture(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    machines: tuple[str, ...],
+    config_only: bool,
+    with_iso: bool,
+    no_orphans: bool,
+    windows: str | None,
+    images: tuple[Path, ...],
+    yes: bool,
+    dry_run: bool,
+    json_: bool,
+    language: str | None,
+) -> None:
+    """Secure the virtual machines and the settings of a Hyper-V host before a reinstall, and verify what was secured.
+
+    The server is read only. Each machine gets a folder of its own on one or two targets; every file is read back
+    and compared. What was interrupted goes on where it stopped: give the same command again. Without --to on a
+    terminal the targets can be chosen from a list.
 
     \b
-    Example:
-      rehost capture verify /mnt/disk/Rehost-HV01-2026-03-01
+    Examples:
+      rehost capture --dry-run
+      rehost capture --to label:BACKUP1 --to label:BACKUP2
+      rehost capture --to disk2p1 --vm web01 --vm db01 --yes
+      rehost capture --to disk2p1 --config-only --yes
+      rehost capture --image c.vhdx --image d.vhdx --to /mnt/backup --yes
+      rehost capture verify /mnt/backup/Rehost-HV01-2026-03-01
+
+    \b
+    Exit codes:
+      0    captured (or planned, with --dry-run)
+      1    an error; nothing good is on any target
+      2    the command line is wrong; nothing was written
+      3    not whole: something is missing, or was not verified on every target
+      4    not confirmed; nothing was written
+      5    a target is refused; nothing was written
+      130  interrupted with Ctrl-C; the same command goes on from there
     """
+    if ctx.invoked_subcommand is not None:
+        if targets or machines or images:
+            raise click.UsageError(f"options of a capture do not go with '{ctx.invoked_subcommand}'")
+        return
+    from rehost_payload.ui.capture_work import CaptureOrders
+
+    orders = CaptureOrders(targets, machines or None, config_only, with_iso, not no_orphans, windows)
+    with ExitStack() as stack:
+        worker = _worker(stack, images, language, quiet=json_)
+        worker.attended = not yes
+        code = _capture(worker, orders, yes=yes, dry_run=dry_run, json_=json_, volumes=not images)
+    ctx.exit(code)
+
+
+def _worker(stack: ExitStack, images: tuple[Path, ...], language: str | None, quiet: bool) -> Worker:
+    from rehost_payload.system.protocol import SystemError_
+    from rehost_payload.ui.cli import make_worker
+
+    if not images:
+        return make_worker(language, quiet)
+    from rehost_payload.system.images import ImageSystem
+
+    try:
+        return make_worker(language, quiet, stack.enter_context(ImageSystem(images)))
+    except SystemError_ as error:
+        raise click.ClickException(error.detail) from error
+
+
+def _capture(
+    worker: Worker, orders: CaptureOrders, *, yes: bool, dry_run: bool, json_: bool, volumes: bool
+) -> int:
+    from rehost_payload.ui.capture_face import asking, choose_targets, consented, perform, report
+    from rehost_payload.ui.capture_lines import bad_orders
+    from rehost_payload.ui.capture_work import BadOrders
+    from rehost_payload.ui.cli import alone
+
+    talks = sys.stdin.isatty() and not json_
+    with alone("rehost capture"):
+        if not orders.targets and not dry_run:
+            if not talks or yes or not volumes:
+                raise click.UsageError("name a target with --to (or look first, with --dry-run)")
+            orders = replace(orders, targets=choose_targets(worker))
+            if not orders.targets:
+                return DECLINED
+        ask = consented if yes else asking(worker) if talks else _declined
+        try:
+            outcome = perform(worker, orders, ask, dry_run=dry_run, volumes=volumes)
+        except BadOrders as error:
+            worker.progress.close()
+            raise click.UsageError(bad_orders(error, worker.texts)) from error
+    if json_:
+        click.echo(json.dumps(_plain(outcome), indent=1))
+    else:
+        report(worker, outcome)
+    return INTERRUPTED if outcome.word is None else EXIT[outcome.word]
+
+
+def _declined(prepared: Prepared) -> bool:
+    return False
+
+
+def _plain(outcome: CaptureOutcome) -> dict[str, object]:
+    """What --json prints of a capture."""
+    from rehost_payload.strictjson import plain
+
+    refused = None
+    if outcome.refused is not None:
+        refused = dict(zip(("code", "subject", "detail"), outcome.refused, strict=True))
+    plan = outcome.plan
+    return {
+        "word": "interrupted" if outcome.word is None else outcome.word.value,
+        "exit_code": INTERRUPTED if outcome.word is None else EXIT[outcome.word],
+        "name": plan.name,
+        "host": plan.host,
+        "units": [
+            {"id": u.id, "name": u.name, "kind": u.kind, "size": u.size, "files": len(u.files)}
+            for u in plan.units
+        ],
+        "findings": plain(outcome.findings),
+        "refused": refused,
+        "state": plain(outcome.state),
+        "troubles": [{"target": name, "reason": reason} for name, reason in outcome.troubles],
+    }
+
+
+@capture.command("list")
+@click.argument("folders", nargs=-1, metavar="[DIR]...", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
+@_language
+def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
+    """List captures on the volumes of this machine, or in folders. Nothing is mounted, nothing is changed.
+
+    \b
+    Examples:
+      rehost capture list
+      rehost capture list /mnt/backup
+    """
+    from rehost_payload.strictjson import plain
+    from rehost_payload.ui.capture_lines import listed
+    from rehost_payload.ui.cli import make_worker, refusals
+
+    worker = None if folders else make_worker(language, json_)
+    texts = _texts(language)
+    with refusals():
+        found = list(_captures(folders, None if worker is None else worker.system))
+    if json_:
+        click.echo(json.dumps([{"where": w, "captures": plain(tuple(s))} for w, s in found], indent=1))
+    else:
+        lines = [line for where, states in found for line in listed(where, states, texts)]
+        print_lines(lines or [texts("capture.none")])
+
+
+def _captures(folders: tuple[Path, ...], system: System | None) -> Iterator[tuple[str, list[CaptureState]]]:
+    from rehost_payload.capture.copy_state import find_captures
+    from rehost_payload.capture.on_volumes import captures_on_volumes
+    from rehost_payload.system.folder_target import readable_folder
+
+    for folder in folders:
+        yield str(folder), find_captures(readable_folder(folder))
+    if system is not None:
+        yield from captures_on_volumes(system)
+
+
+@capture.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@_language
+def scripts(folder: Path, language: str | None) -> None:
+    """Write restore.json, the restore scripts and index.html of a capture anew, from its manifests.
+
+    \b
+    Examples:
+      rehost capture scripts /mnt/backup/Rehost-HV01-2026-03-01
+      rehost capture scripts --lang de D:/Rehost-HV01-2026-03-01
+    """
+    from rehost_payload.capture.contents import read_contents, root_files, write_root
+    from rehost_payload.formats.errors import FormatError
+    from rehost_payload.system.folder_target import folder_target
+    from rehost_payload.system.protocol import SystemError_
+    from rehost_payload.ui.capture_page import PAGE, to_html
+
+    texts = _texts(language)
+    try:
+        target = folder_target(folder)
+        contents = read_contents(target, "")
+        if contents is None:
+            raise click.ClickException(texts("capturecheck.no-capture", folder=folder, inside=""))
+        files = root_files(contents) | {PAGE: to_html(contents, texts.language).encode("utf-8", "replace")}
+        write_root(target, "", files)
+    except (SystemError_, FormatError) as error:
+        raise click.ClickException(str(error)) from error
+    for line in contents.unread:
+        click.echo(f"rehost: {line}", err=True)
+    print_lines([texts("capture.scripts-written", folder=folder, files=", ".join(files))])
 
 
 @capture.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
-@click.option(
-    "--lang",
-    "--language",
-    "language",
-    type=click.Choice(["en", "de"]),
-    help="Language of the text; default: your locale.",
-)
+@_language
 def verify(folder: Path, json_: bool, language: str | None) -> None:
     """Read a whole capture, or one machine's folder of it, and say whether it is what was captured.
 
@@ -63,10 +297,8 @@ def verify(folder: Path, json_: bool, language: str | None) -> None:
     from rehost_payload.strictjson import plain
     from rehost_payload.ui.console import speaks_utf8
     from rehost_payload.ui.progress import ProgressLine
-    from rehost_payload.ui.survey_cmd import print_lines
-    from rehost_payload.ui.texts import Texts, language_of
 
-    texts = Texts(language_of(language))
+    texts = _texts(language)
     utf8 = speaks_utf8(2, getattr(sys.stderr, "encoding", None))
     progress = ProgressLine(sys.stderr, texts, terminal=sys.stderr.isatty(), utf8=utf8)
     try:

@@ -230,7 +230,7 @@ def repair(
         def ask(*_: object) -> Consent:
             return Consent(False, choices)
 
-    with _alone("rehost repair"):
+    with alone("rehost repair"):
         outcome = worker.repair(ask, choices, dry_run)
     if as_json:
         _echo_json({"exit_code": EXIT[outcome.result.word], "result": outcome.result})
@@ -287,7 +287,7 @@ def undo(
     texts = _texts(language)
     worker = _worker(texts, quiet=as_json)
     if as_list or not yes:
-        with _refusals():
+        with refusals():
             runs = past_runs(worker.system)
         worker.progress.close()
         if as_list and as_json:
@@ -307,7 +307,7 @@ def undo(
 
             worker.console.say(texts.part("result", "declined", "title") or "")
             ctx.exit(EXIT[ResultWord.DECLINED])
-    with _alone("rehost undo"):
+    with alone("rehost undo"):
         outcome = worker.undo(stamp, force)
     if as_json:
         _echo_json({"exit_code": EXIT[outcome.result.word], "result": outcome.result})
@@ -421,7 +421,7 @@ def _fail(message: str, code: int = FAILED) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """What the operating system or another process refuses is one message, not a traceback."""
     from rehost_payload.system.protocol import SystemError_
     from rehost_payload.ui.lock import Busy
@@ -440,11 +440,11 @@ def _refusals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(what: str) -> Iterator[None]:
+def alone(what: str) -> Iterator[None]:
     """Only one process may change anything at a time."""
     from rehost_payload.ui.lock import work_lock
 
-    with _refusals(), work_lock(what):
+    with refusals(), work_lock(what):
         yield
 
 
@@ -504,20 +504,25 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str
 
 
 def _check_choices(survey: Survey, choices: Choices) -> None:
-    with _refusals():
+    with refusals():
         from rehost_payload.ui.work import check_choices
 
         check_choices(survey, choices)
 
 
-def _worker(texts: Texts, quiet: bool) -> Worker:
-    """With ``quiet`` nothing but the JSON goes to standard output."""
+def make_worker(language: str | None, quiet: bool, system: System | None = None) -> Worker:
+    """A worker for a command that stands in another module."""
+    return _worker(_texts(language), quiet, system)
+
+
+def _worker(texts: Texts, quiet: bool, system: System | None = None) -> Worker:
+    """With ``quiet`` nothing but the JSON goes to standard output. ``system``: instead of this machine."""
     from rehost_payload.system.host import Host
     from rehost_payload.ui.console import Console
     from rehost_payload.ui.work import Worker
 
     console = Console(out=sys.stderr if quiet else sys.stdout)
-    return Worker(_system(), texts, console, _progress(texts), Host().machine())
+    return Worker(system or _system(), texts, console, _progress(texts), Host().machine())
 
 
 def _page(survey: Survey, texts: Texts) -> Page:

@@ -322,7 +322,20 @@ class Menu:
             self._look.learn(survey)  # type: ignore[arg-type]
 
     def _capture(self) -> None:
-        self.console.say(self.texts("menu.not-yet"))
+        from rehost_payload.ui.capture_face import interactive, report
+        from rehost_payload.ui.capture_lines import bad_orders
+        from rehost_payload.ui.capture_work import BadOrders
+
+        with work_lock("capture", folder=self.folder):
+            worker = self._working()
+            try:
+                outcome = interactive(worker)
+            except BadOrders as e:
+                self.console.say(bad_orders(e, self.texts))
+                outcome = None
+        if outcome is not None:
+            report(worker, outcome)
+        self._back()
 
     def _language(self) -> None:
         following = LANGUAGES[(LANGUAGES.index(self.texts.language) + 1) % len(LANGUAGES)]

@@ -55,6 +55,20 @@ class ProgressLine:
         self._last = now
         self._write(self.text(what, done, total, now))
 
+    def show(self, text: str) -> None:
+        """A line that somebody else has made, as often as lines are shown."""
+        now = self._clock()
+        every = _EVERY_TERMINAL if self._terminal else _EVERY_FILE
+        if now - self._start >= QUIET and now - self._last >= every:
+            self._last = now
+            self._write(text)
+
+    def notice(self, text: str) -> None:
+        """A line that stays."""
+        self.close()
+        line = clean(text)
+        self._emit((line if self._utf8 else ascii_fold(line)) + "\n")
+
     def text(self, what: str, done: int, total: int, now: float) -> str:
         key = f"progress.{what}"
         line = ": ".join(p for p in (self.label, self._t(key) if self._t.has(key) else what) if p)

@@ -35,14 +35,16 @@ _RESULT_CLASS = {
     ResultWord.HEALTHY: "good",
     ResultWord.REPAIRED: "good",
     ResultWord.UNDONE: "good",
+    ResultWord.CAPTURED: "good",
     ResultWord.PLANNED: "note",
     ResultWord.DECLINED: "note",
     ResultWord.CHOICE_NEEDED: "warn",
+    ResultWord.INCOMPLETE: "bad",
     ResultWord.NOT_REPAIRED: "bad",
     ResultWord.BLOCKED: "bad",
     ResultWord.FAILED: "bad",
 }
-_SEVERITY_CLASS = {
+SEVERITY_CLASS = {
     Severity.FATAL.value: "bad",
     Severity.BLOCKER.value: "bad",
     Severity.WARNING.value: "warn",
@@ -131,7 +133,7 @@ def _context(report: Report, language: str) -> dict[str, Any]:
         "subtitle": t(mode) if t.has(mode) else result.mode,
         "exit_code": EXIT[result.word],
         "result_class": _RESULT_CLASS[result.word],
-        "severity_class": _SEVERITY_CLASS,
+        "severity_class": SEVERITY_CLASS,
         "error_text": t(f"error.{code}") if code else "",
         "error_detail": detail,
         "grouped": show.grouped,

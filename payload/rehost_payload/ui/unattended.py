@@ -52,9 +52,12 @@ def carry_out(
         with work_lock(f"unattended {orders.mode}", folder=folder):
             worker = make_worker()
             worker.attended = False
-            outcome = _run(orders, worker)
-        _show(outcome, worker)
-        code, word = EXIT[outcome.result.word], outcome.result.word.value
+            if orders.mode == "capture":
+                code, word = _capture(orders, worker)
+            else:
+                outcome = _run(orders, worker)
+                _show(outcome, worker)
+                code, word = EXIT[outcome.result.word], outcome.result.word.value
     except (OrdersError, UnknownChoice) as e:
         refuse(e, texts, console, host)
         return False
@@ -79,6 +82,34 @@ def _run(orders: Orders, worker: Worker) -> Outcome:
     if orders.mode == "undo":
         return worker.undo(None)
     return worker.repair(worker.consenting(choices), choices)
+
+
+def _capture(orders: Orders, worker: Worker) -> tuple[int, str]:
+    """Without a yes everything is shown and nothing is written."""
+    from rehost_payload.ui.capture_face import consented, perform, report
+    from rehost_payload.ui.capture_lines import bad_orders
+    from rehost_payload.ui.capture_work import BadOrders, CaptureOrders
+
+    source = ", ".join(orders.sources)
+    if not orders.targets:
+        raise OrdersError(source, "a capture needs 'targets'")
+    if not orders.yes:
+        worker.say(worker.texts("unattended.no-consent-capture"))
+    wishes = CaptureOrders(
+        orders.targets,
+        orders.vms,
+        config_only=bool(orders.config_only),
+        images=bool(orders.with_iso),
+        windows=orders.windows,
+    )
+    try:
+        outcome = perform(worker, wishes, consented, dry_run=not orders.yes)
+    except BadOrders as e:
+        raise OrdersError(source, bad_orders(e, worker.texts)) from e
+    report(worker, outcome)
+    if outcome.word is None:
+        return INTERRUPTED, "interrupted"
+    return EXIT[outcome.word], outcome.word.value
 
 
 def _show(outcome: Outcome, worker: Worker) -> None:

@@ -53,7 +53,7 @@ def test_windows_editor_puts_a_mark_in_front() -> None:
         ("run = 1", r"\[run\]"),
         ("[run]\nmod = 'repair'", "unknown key 'mod'"),
         ("[run]\n[other]\n", "unknown: other"),
-        ("[run]\nmode = 'format'", "must be one of repair, survey, undo, menu, not 'format'"),
+        ("[run]\nmode = 'format'", "must be one of repair, survey, undo, capture, menu, not 'format'"),
         ("[run]\nyes = 'true'", "'yes' must be true or false"),
         ("[run]\nyes = 1", "'yes' must be true or false"),
         ("[run]\nlanguage = 'fr'", "must be one of en, de"),

@@ -234,7 +234,7 @@ def _machine(folder: str, manifest: Manifest, index: _Index) -> RestoreMachine:
     named = [path for disk in summary.disks if not disk.pass_through for path in disk.chain or (disk.path,)]
     needed = [path for path in named if path]
     _collect([entry for path in needed if (entry := index.original(path))], index, found)
-    files, lost = [], list(manifest.missing)
+    files, lost = [], [*manifest.missing, *(f.original or f.path for f in manifest.failed)]
     for where, file in found.values():
         if not _is_place(file.original) or not _is_below(f"{where}/{file.path}"):
             lost.append(file.original or file.path)

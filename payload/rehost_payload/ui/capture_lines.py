@@ -1,0 +1,205 @@
+"""A capture as lines of plain text: what would be copied, how far it is, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rehost_payload.capture.contents import CaptureContents
+from rehost_payload.capture.copy_estimate import Estimate
+from rehost_payload.capture.copy_progress import CopyProgress
+from rehost_payload.capture.copy_state import CaptureState, UnitState
+from rehost_payload.capture.model import CaptureUnit
+from rehost_payload.capture.targets import Candidate
+from rehost_payload.repair.model import Diagnosis, ResultWord
+from rehost_payload.ui import describe
+from rehost_payload.ui.capture_page import summary
+from rehost_payload.ui.capture_show import CapturePage
+from rehost_payload.ui.capture_work import BadOrders, CaptureOutcome, ChosenTarget, Prepared
+from rehost_payload.ui.progress import ProgressLine
+from rehost_payload.ui.run import EXIT
+from rehost_payload.ui.show import Page
+from rehost_payload.ui.texts import Texts
+
+_USUAL_RATE = 120_000_000  # bytes per second of an external hard disk
+_WORTH_ESTIMATING = 2 << 30
+_MOST_REASONS = 3
+
+
+def time_text(seconds: float, t: Texts) -> str:
+    """90 -> "2 min"; hours for what takes longer than one."""
+    if seconds < 90:
+        return t("capture.seconds", seconds=max(1, round(seconds)))
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return t("capture.minutes", minutes=minutes)
+    return t("capture.hours", hours=minutes // 60, minutes=minutes % 60)
+
+
+def unit_name(unit: CaptureUnit | UnitState, t: Texts) -> str:
+    key = {"host": "capture.unit-host", "orphans": "capture.unit-orphans"}.get(unit.id)
+    if key:
+        return t(key)
+    # two machines of one name are told apart by their folders
+    return unit.folder if unit.folder.startswith(unit.name) else f"{unit.name} ({unit.folder})"
+
+
+def worth_measuring(prepared: Prepared) -> bool:
+    return prepared.plan.size >= _WORTH_ESTIMATING
+
+
+# --- before ----------------------------------------------------------------------------------------------------
+
+
+def prepared_lines(prepared: Prepared, page: Page) -> list[str]:
+    """Host, machines, findings, targets, estimate: everything before the question."""
+    t, plan = page.t, prepared.plan
+    shown = CapturePage(t, page.width)
+    out = shown.host(plan, prepared.found.settings)
+    out += shown.machines(plan.units)
+    if prepared.findings:
+        out += page.diagnosis(Diagnosis(prepared.findings, False))
+    if prepared.targets:
+        out += page.heading(t("capture.targets"))
+        for target in prepared.targets:
+            out += page.wrap(target_text(target, t), 0, 4)
+    if worth_measuring(prepared):
+        seconds = 2 * plan.size / _USUAL_RATE
+        out += page.wrap(t("capture.estimate", time=time_text(seconds, t), rate=_USUAL_RATE // 1_000_000))
+    return [*out, *page.wrap(t("capture.nothing-erased"))]
+
+
+def target_text(target: ChosenTarget, t: Texts) -> str:
+    if target.volume is None:
+        return target.name
+    return candidate_text(target.volume, t)
+
+
+def candidate_text(candidate: Candidate, t: Texts) -> str:
+    """ "disk1p1 'BACKUP1' (Samsung T7, USB)": NTFS, 900 GiB free of 931 GiB"."""
+    volume, disk = candidate.volume, candidate.disk
+    label = f" '{volume.label}'" if volume.label else ""
+    facts = ", ".join(x for x in (disk.model, disk.transport, disk.path) if x)
+    name = f"{volume.id}{label} ({facts})"
+    kind = volume.file_system.value.upper()
+    text = t(
+        "capture.target",
+        name=name,
+        kind=kind,
+        free=describe.size(volume.free) if volume.free is not None else "?",
+        size=describe.size(volume.size),
+    )
+    return f"{text}  [{t(f'capturerefused.{candidate.unfit}')}]" if candidate.unfit else text
+
+
+def estimate_line(measured: Estimate, t: Texts) -> str | None:
+    if measured.seconds is None:
+        return None
+    return t("capture.measured", time=time_text(measured.seconds, t))
+
+
+# --- during ----------------------------------------------------------------------------------------------------
+
+
+class CopyLine:
+    """Shows CopyProgress on one line, with rate and time left; a target that fails gets a line of its own."""
+
+    def __init__(self, line: ProgressLine, t: Texts) -> None:
+        self._line = line
+        self._t = t
+        self._failed: set[str] = set()
+
+    def __call__(self, progress: CopyProgress) -> None:
+        for name in progress.failed_targets:
+            if name not in self._failed:
+                self._failed.add(name)
+                self._line.notice(self._t("capture.target-failed", name=name))
+        self._line.show(progress_text(progress, self._t))
+
+
+def progress_text(progress: CopyProgress, t: Texts) -> str:
+    share = progress.unit_done / progress.unit_total if progress.unit_total else 1.0
+    params = {
+        "done": describe.size(progress.done // 2),
+        "total": describe.size(progress.total // 2),
+        "name": progress.name,
+        "phase": t(f"capture.phase-{progress.phase}"),
+        "share": f"{share:.0%}",
+    }
+    if not progress.rate or progress.eta is None:
+        return t("capture.progress-unknown", **params)
+    rate = progress.rate / 1_000_000
+    left = time_text(progress.eta, t)
+    return t("capture.progress", rate=f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}", left=left, **params)
+
+
+# --- after -----------------------------------------------------------------------------------------------------
+
+
+def outcome_lines(outcome: CaptureOutcome, page: Page) -> list[str]:
+    """The copies of each unit, and the result with what to do next."""
+    t = page.t
+    out: list[str] = []
+    if outcome.state is not None:
+        out += state_lines(outcome.state, outcome.machines, page)
+    for name, reason in outcome.troubles:
+        out += page.wrap(t("capture.target-trouble", name=name, reason=reason))
+    if outcome.word is None:
+        return [*out, "", *page.wrap(t("capture.interrupted"))]
+    word = outcome.word.value
+    out += page.heading(f"{t('show.result')}: {word} ({EXIT[outcome.word]})")
+    if outcome.refused is not None:
+        out += page.wrap(refusal(outcome.refused, t))
+    else:
+        out += page.wrap(t.part("result", word, "title") or word)
+    if outcome.state is not None:
+        out += page.wrap(t("capture.where", folder=outcome.plan.name))
+    if outcome.refused is None or outcome.word is not ResultWord.BLOCKED:
+        out += page.wrap(f"{t('show.next')}: {t.part('result', word, 'next') or ''}")
+    return out
+
+
+def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) -> list[str]:
+    t = page.t
+    out = page.heading(summary(state, machines, t))
+    names = {target.id: target.name for target in state.targets}
+    for unit in state.units:
+        for copy in unit.copies:
+            word = t(f"capture.state-{copy.state}")
+            line = f"{unit_name(unit, t)} -> {names.get(copy.target, copy.target)}: {word}"
+            out += page.wrap(line, 0, 4)
+            for reason in copy.reasons[:_MOST_REASONS]:
+                out += page.wrap(reason, 4, 2)
+            if len(copy.reasons) > _MOST_REASONS:
+                out += page.wrap(t("show.more", count=len(copy.reasons) - _MOST_REASONS), 4)
+    for target in state.targets:
+        if target.code:
+            key = f"capturerefused.{target.code}"
+            reason = t(key) if t.has(key) else target.code
+            out += page.wrap(f"{target.name}: {reason} ({target.detail})", 0, 4)
+    return out
+
+
+def refusal(refused: tuple[str, str, str], t: Texts) -> str:
+    """ "BACKUP: There is not enough room on the target (12 bytes are needed, 3 are free)"."""
+    code, subject, detail = refused
+    key = f"capturerefused.{code}"
+    text = t(key if t.has(key) else "capturerefused.other")
+    return f"{subject}: {text}" + (f" ({detail})" if detail else "")
+
+
+def bad_orders(error: BadOrders, t: Texts) -> str:
+    known = f" ({t('capture.known', names=', '.join(error.known))})" if error.known else ""
+    return f"{t(f'capturerefused.{error.code}')}: {error.subject}{known}"
+
+
+def listed(where: str, found: Sequence[CaptureContents | CaptureState], t: Texts) -> Iterator[str]:
+    for entry in found:
+        state = entry.state if isinstance(entry, CaptureContents) else entry
+        machines = [u for u in state.units if u.id not in ("host", "orphans")]
+        yield t(
+            "capture.listed",
+            name=state.name,
+            where=where,
+            summary=summary(state, machines, t),
+            date=state.updated,
+        )

@@ -1,0 +1,140 @@
+"""index.html of a capture: what is in it, how good it is, what to heed, and the way back, in English and German.
+
+One page without scripts and without anything from a network; the language is a choice in the page. Rendered from what
+the capture's own files say, so that it can be made again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rehost_payload import __version__
+from rehost_payload.capture.contents import CaptureContents
+from rehost_payload.capture.copy_state import CaptureState, UnitCopy, UnitState
+from rehost_payload.capture.model import Manifest
+from rehost_payload.ui import describe, show
+from rehost_payload.ui.describe import Names
+from rehost_payload.ui.report import SEVERITY_CLASS
+from rehost_payload.ui.texts import LANGUAGES, Texts, clean
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+PAGE = "index.html"
+_STATES = {"complete": "good", "incomplete": "bad", "unfinished": "warn"}
+_MOST_REASONS = 5
+
+
+def summary(state: CaptureState, machines: Sequence[UnitState], t: Texts) -> str:
+    """ "2 good copies of 7 machines", or how far it is."""
+    goods = [u.good_copies for u in machines or state.units]
+    least = min(goods, default=0)
+    whole = sum(1 for count in goods if count)
+    if least:
+        return t("capture.copies-one" if least == 1 else "capture.copies", copies=least, count=len(goods))
+    return t("capture.copies-partly", good=whole, count=len(goods))
+
+
+def to_html(contents: CaptureContents, first: str) -> str:
+    """The page; ``first`` is the language that is shown at the start."""
+    versions = [_context(contents, Texts(language)) for language in LANGUAGES]
+    return _template().render(
+        versions=versions,
+        first=first if first in LANGUAGES else LANGUAGES[0],
+        state=contents.state,
+        version=__version__,
+        clean=clean,
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    return environment.get_template("capture.html.j2")
+
+
+def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
+    state = contents.state
+    names = Names(None, t)
+    machines = contents.machines
+    manifests = list(contents.units.values())
+    findings = [*contents.findings, *(f for m in manifests for f in m.findings)]
+    good = all(u.good_copies for u in machines or state.units)
+    both = len(state.targets) > 1 and all(u.good_copies >= len(state.targets) for u in state.units)
+    return {
+        "t": t,
+        "language": t.language,
+        "language_name": t("language.name"),
+        "summary": summary(state, machines, t),
+        "summary_class": "good" if both or (good and len(state.targets) == 1) else "warn" if good else "bad",
+        "settings": contents.settings,
+        "targets": [
+            (target, t("capture.here") if target.id == state.here else "") for target in state.targets
+        ],
+        "rows": [_row(contents, unit, t) for unit in state.units],
+        "groups": show.grouped(findings),
+        "title": lambda f: show.title(f, names),
+        "part": lambda f, name: show.part(f, name, names) or "",
+        "remedy": lambda f: show.remedy(f, names),
+        "severity_class": SEVERITY_CLASS,
+        "tpm": any(m.machine is not None and (m.machine.tpm or m.machine.shielded) for m in manifests),
+        "without_disks": any(
+            m.machine is not None and m.machine.disks and not _has_disks(m) for m in manifests
+        ),
+        "first_machine": next((u.name for u in machines), "NAME"),
+    }
+
+
+def _has_disks(manifest: Manifest) -> bool:
+    return any(f.role.value in ("disk", "differencing-disk") for f in manifest.files)
+
+
+def _row(contents: CaptureContents, unit: UnitState, t: Texts) -> dict[str, Any]:
+    manifest = contents.units.get(unit.folder)
+    machine = manifest.machine if manifest is not None else None
+    facts: list[str] = []
+    if machine is not None:
+        facts += [t("capture.generation", number=machine.generation)] if machine.generation else []
+        facts += [t("capture.version", version=machine.version)]
+        facts += [t("capture.processors", count=machine.processors)] if machine.processors else []
+        facts += [describe.size(machine.memory_mb << 20)] if machine.memory_mb else []
+        facts += [t("capture.checkpoints", count=len(machine.checkpoints))] if machine.checkpoints else []
+        facts += [t("capture.saved")] if machine.saved_state else []
+    names = {"host": t("capture.unit-host"), "orphans": t("capture.unit-orphans")}
+    return {
+        "name": names.get(unit.id, unit.name),
+        "folder": unit.folder,
+        "size": describe.size(unit.size),
+        "facts": ", ".join(facts),
+        "copies": [_copy(contents.state, unit, target.id, t) for target in contents.state.targets],
+        "missing": manifest.missing if manifest is not None else (),
+        "failed": list(_failed(manifest)),
+    }
+
+
+def _copy(state: CaptureState, unit: UnitState, target: str, t: Texts) -> dict[str, Any]:
+    copy = next((c for c in unit.copies if c.target == target), UnitCopy(target, "unfinished"))
+    reasons = list(copy.reasons[:_MOST_REASONS])
+    if len(copy.reasons) > _MOST_REASONS:
+        reasons.append(t("show.more", count=len(copy.reasons) - _MOST_REASONS))
+    return {
+        "word": t(f"capture.state-{copy.state}") if copy.state in _STATES else copy.state,
+        "class": _STATES.get(copy.state, "warn"),
+        "reasons": reasons,
+    }
+
+
+def _failed(manifest: Manifest | None) -> Iterator[str]:
+    for file in manifest.failed if manifest is not None else ():
+        yield f"{file.original or file.path}: {file.reason}"

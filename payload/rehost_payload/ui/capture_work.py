@@ -1,0 +1,268 @@
+"""A capture from its orders to its result, the same for command line, menu and unattended run: resolve the targets,
+look, show, ask, copy, write the way back, and say how it ended."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, cast
+
+from rehost_payload.capture.assess_targets import Target, assess_targets
+from rehost_payload.capture.contents import host_documents, read_contents, root_files, write_root
+from rehost_payload.capture.copy import run_copy
+from rehost_payload.capture.copy_estimate import Estimate, estimate
+from rehost_payload.capture.copy_plan import CaptureRefused, identity
+from rehost_payload.capture.copy_progress import CopyProgress
+from rehost_payload.capture.copy_state import CaptureState, UnitState, find_captures
+from rehost_payload.capture.copy_volumes import VolumeOpener
+from rehost_payload.capture.found import FoundHost
+from rehost_payload.capture.model import CaptureChoices, CapturePlan
+from rehost_payload.capture.plan import find_and_plan
+from rehost_payload.capture.selection import unknown_machines
+from rehost_payload.capture.targets import Candidate, UnknownTarget, candidates, choose
+from rehost_payload.formats.source import ByteSource
+from rehost_payload.repair.model import Finding, ResultWord, Severity
+from rehost_payload.system.capture_target import CaptureSystem, CaptureTarget
+from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_
+from rehost_payload.ui.capture_page import PAGE, to_html
+
+MOST_TARGETS = 2
+
+
+@dataclass(frozen=True)
+class CaptureOrders:
+    """What the operator wants. ``targets`` are volumes of this machine or folders; ``machines`` None: all."""
+
+    targets: tuple[str, ...] = ()
+    machines: tuple[str, ...] | None = None
+    config_only: bool = False
+    images: bool = False
+    orphans: bool = True
+    windows: str | None = None
+
+
+class BadOrders(Exception):
+    """The orders name something that is not there. ``code`` is a key of [capturerefused]."""
+
+    def __init__(self, code: str, subject: str, known: Sequence[str] = ()) -> None:
+        self.code = code
+        self.subject = subject
+        self.known = tuple(known)
+        super().__init__(f"{subject}: {code}" + (f" (known: {', '.join(known)})" if known else ""))
+
+
+@dataclass(frozen=True)
+class ChosenTarget:
+    """Either a volume of this machine, or a folder."""
+
+    name: str
+    volume: Candidate | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the operator sees before he says yes."""
+
+    orders: CaptureOrders
+    found: FoundHost
+    plan: CapturePlan
+    targets: tuple[ChosenTarget, ...]
+    target_findings: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        units = (f for u in self.plan.units for f in u.findings)
+        return (*self.target_findings, *self.plan.findings, *units)
+
+
+@dataclass(frozen=True)
+class CaptureOutcome:
+    """``word`` is None when the operator has stopped it. ``refused``: nothing was copied, and why. ``troubles`` are
+    targets on which the pages could not be written."""
+
+    word: ResultWord | None
+    plan: CapturePlan
+    state: CaptureState | None = None
+    findings: tuple[Finding, ...] = ()
+    refused: tuple[str, str, str] | None = None  # code, subject, detail
+    troubles: tuple[tuple[str, str], ...] = ()
+    machines: list[UnitState] = field(default_factory=list)
+
+
+class Opener(Protocol):
+    """How disks are read past the cache, where there is a way."""
+
+    def __call__(self, disk: DiskHandle) -> ByteSource: ...
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- before ----------------------------------------------------------------------------------------------------
+
+
+def resolve(names: Sequence[str], system: System | None) -> tuple[ChosenTarget, ...]:
+    """Raises BadOrders for what is no target. ``system`` is None where volumes of this machine are no targets."""
+    if len(names) > MOST_TARGETS:
+        raise BadOrders("unusable-target", ", ".join(names))
+    found: list[Candidate] | None = None
+    chosen: list[ChosenTarget] = []
+    for name in names:
+        if Path(name).is_dir():
+            chosen.append(ChosenTarget(name, folder=Path(name)))
+            continue
+        if system is None:
+            raise BadOrders("unknown-target", name)
+        if found is None:
+            found = candidates(system)
+        try:
+            candidate = choose(found, name)
+        except UnknownTarget as error:
+            raise BadOrders("unknown-target", str(error), error.known) from error
+        chosen.append(ChosenTarget(name, candidate))
+    return tuple(chosen)
+
+
+def prepare(
+    system: System, orders: CaptureOrders, targets: Sequence[ChosenTarget], progress: Progress
+) -> Prepared:
+    """Looks at all disks. Raises BadOrders for a machine that is not there, SystemError_ where no disk is listed."""
+    choices = CaptureChoices(
+        taken=now(),
+        machines=orders.machines,
+        images=orders.images,
+        config_only=orders.config_only,
+        orphans=orders.orphans,
+        windows=orders.windows,
+        exclude=tuple(t.volume.ref for t in targets if t.volume is not None),
+    )
+    found, plan = find_and_plan(system, progress, choices)
+    unknown = unknown_machines(found, choices)
+    if unknown:
+        names = [m.name for m in found.machines]
+        raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
+    judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
+    return Prepared(orders, found, plan, tuple(targets), assess_targets(plan, judged))
+
+
+# --- copying ---------------------------------------------------------------------------------------------------
+
+
+def run(
+    prepared: Prepared,
+    system: System,
+    language: str,
+    progress: Callable[[CopyProgress], None] | None = None,
+    uncached: Opener | None = None,
+) -> CaptureOutcome:
+    """Copies, reads back, and writes the way back to every target that still answers. Never raises for a target."""
+    plan = prepared.plan
+    handles = system.disks()
+    try:
+        with ExitStack() as stack:
+            targets = [_open(stack, target, system) for target in prepared.targets]
+            plan = replace(plan, name=_name(plan, targets))
+            opener = VolumeOpener(handles, uncached) if uncached is not None else VolumeOpener(handles)
+            documents = host_documents(plan, prepared.found.settings)
+            result = run_copy(plan, opener, targets, documents=documents, progress=progress)
+            troubles = tuple(_write_pages(plan, targets, result.state, language))
+    except CaptureRefused as error:
+        refused = (error.code, error.subject, error.detail)
+        return CaptureOutcome(ResultWord.BLOCKED, plan, findings=prepared.findings, refused=refused)
+    finally:
+        for handle in handles:
+            handle.close()
+    machines = {u.id for u in plan.units if u.kind == "machine"}
+    return CaptureOutcome(
+        word=None if result.interrupted else _word(result.state, prepared),
+        plan=plan,
+        state=result.state,
+        findings=prepared.findings,
+        troubles=troubles,
+        machines=[u for u in result.state.units if u.id in machines],
+    )
+
+
+def measure(prepared: Prepared, system: System, uncached: Opener | None = None) -> Estimate | None:
+    """How long it will take, from a short probe of source and targets. None where a target refuses: `run` says why."""
+    handles = system.disks()
+    try:
+        with ExitStack() as stack:
+            targets = [_open(stack, target, system) for target in prepared.targets]
+            opener = VolumeOpener(handles, uncached) if uncached is not None else VolumeOpener(handles)
+            return estimate(prepared.plan, opener, targets)
+    except CaptureRefused:
+        return None
+    finally:
+        for handle in handles:
+            handle.close()
+
+
+def _open(stack: ExitStack, target: ChosenTarget, system: System) -> CaptureTarget:
+    try:
+        if target.folder is not None:
+            from rehost_payload.system.folder_target import folder_target
+
+            return folder_target(target.folder)
+        assert target.volume is not None
+        if target.volume.unfit is not None:
+            raise CaptureRefused(target.volume.unfit, target.name, target.volume.volume.file_system.value)
+        if not hasattr(system, "capture_target"):
+            raise CaptureRefused("unusable-target", target.name, f"{system.name}: name a folder instead")
+        able = cast("CaptureSystem", system)
+        volume = target.volume.volume
+        return stack.enter_context(able.capture_target(target.volume.disk.path, volume.offset, volume.size))
+    except SystemError_ as error:
+        raise CaptureRefused(error.code, target.name, error.detail) from error
+
+
+def _name(plan: CapturePlan, targets: Sequence[CaptureTarget]) -> str:
+    """The folder of the capture: that of an earlier run of the same files, else one that is free everywhere."""
+    wanted = identity(plan)
+    taken: set[str] = set()
+    for target in targets:
+        try:
+            for state in find_captures(target):
+                if state.identity == wanted:
+                    return state.name
+                taken.add(state.name.lower())
+            taken |= {name.lower() for name in target.names("")}
+        except SystemError_ as error:
+            raise CaptureRefused(error.code, target.info.name, error.detail) from error
+    names = itertools.chain([plan.name], (f"{plan.name}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name.lower() not in taken)
+
+
+def _write_pages(
+    plan: CapturePlan, targets: Sequence[CaptureTarget], state: CaptureState, language: str
+) -> Iterator[tuple[str, str]]:
+    failed = {t.id for t in state.targets if t.code}
+    for target in targets:
+        if target.info.id in failed:
+            continue
+        try:
+            contents = read_contents(target, plan.name)
+            if contents is None:
+                continue
+            files = root_files(contents) | {PAGE: to_html(contents, language).encode("utf-8", "replace")}
+            write_root(target, plan.name, files)
+        except SystemError_ as error:
+            yield target.info.name, f"{error.code}: {error.detail}"
+
+
+def _word(state: CaptureState, prepared: Prepared) -> ResultWord:
+    """Captured means: everything that was chosen, whole, verified, on every target."""
+    states = [copy.state for unit in state.units for copy in unit.copies]
+    if not any(s == "complete" for s in states):
+        return ResultWord.FAILED
+    # a machine that cannot be captured whole from here is not captured, however well the rest was copied
+    fatal = any(f.severity is Severity.FATAL for f in prepared.findings)
+    if fatal or any(t.code for t in state.targets) or any(s != "complete" for s in states):
+        return ResultWord.INCOMPLETE
+    return ResultWord.CAPTURED
