@@ -147,10 +147,11 @@ def _capture(
     from rehost_payload.ui.capture_face import asking, choose_targets, consented, perform, report
     from rehost_payload.ui.capture_lines import bad_orders
     from rehost_payload.ui.capture_work import BadOrders
-    from rehost_payload.ui.cli import alone
+    from rehost_payload.ui.cli import alone, refusals
 
     talks = sys.stdin.isatty() and not json_
-    with alone("rehost capture"):
+    # images belong to nobody else: several captures of them may run at a time
+    with alone("rehost capture") if volumes else refusals():
         if not orders.targets and not dry_run:
             if not talks or yes or not volumes:
                 raise click.UsageError("name a target with --to (or look first, with --dry-run)")

@@ -221,3 +221,49 @@ def test_a_disk_of_junk_has_no_orders(tmp_path: Path) -> None:
     path = tmp_path / "junk.img"
     path.write_bytes(bytes(range(256)) * 8192)
     assert answer_orders(ImageMachine([path])) == Orders()
+
+
+CAPTURE = """
+[run]
+mode = "capture"
+yes = true
+targets = ["label:BACKUP1", "disk3p1"]
+vms = ["web01", "db01"]
+config_only = true
+with_iso = false
+"""
+
+
+def test_a_capture() -> None:
+    orders = parse_answer(CAPTURE.encode(), "here")
+    assert orders == Orders(
+        "capture",
+        True,
+        targets=("label:BACKUP1", "disk3p1"),
+        vms=("web01", "db01"),
+        config_only=True,
+        with_iso=False,
+        sources=("here",),
+    )
+    words = "rehost.run=capture rehost.yes rehost.targets=label:BACKUP1,disk3p1 rehost.vms=web01,db01"
+    assert parse_command_line(f"{words} rehost.config_only rehost.with_iso=0", "here") == orders
+    assert parse_command_line('"rehost.targets=label:MY DISK" rehost.run=capture').targets == (
+        "label:MY DISK",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('mode = "capture"\ntargets = "label:A"', "'targets' must be a list of texts"),
+        ('mode = "capture"\ntargets = [1]', "'targets' must be a list of texts"),
+        ('mode = "capture"\ntargets = []', "'targets' is empty"),
+        ('mode = "capture"\ntargets = [""]', "'targets' must be a list of texts"),
+        ('mode = "capture"\ntargets = ["a", "b", "c"]', "'targets' names more than two"),
+        ('mode = "repair"\nvms = ["a"]', "'vms' belongs to mode 'capture'"),
+        ('mode = "capture"\nconfig_only = "yes"', "'config_only' must be true or false"),
+    ],
+)
+def test_a_capture_that_is_not_understood(text: str, problem: str) -> None:
+    with pytest.raises(OrdersError, match=re.escape(problem)):
+        parse_answer(f"[run]\n{text}\n".encode(), "here")

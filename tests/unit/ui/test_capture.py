@@ -1,0 +1,326 @@
+"""`rehost capture` over disk images: what it writes, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehost_payload.capture.contents import CaptureContents, read_contents
+from rehost_payload.capture.copy_progress import CopyProgress
+from rehost_payload.capture.copy_state import CaptureState, TargetState, UnitCopy, UnitState
+from rehost_payload.capture.judge import verify_capture
+from rehost_payload.capture.model import MachineSummary, Manifest
+from rehost_payload.capture.restore.scripts import scripts
+from rehost_payload.repair.model import Finding, Severity, Verdict
+from rehost_payload.system import folder_target
+from rehost_payload.ui import capture_page
+from rehost_payload.ui.capture_lines import progress_text, time_text
+from rehost_payload.ui.cli import rehost, run
+from rehost_payload.ui.texts import LANGUAGES, Texts
+from support.hyperv_host import Host, make_host
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    return make_host(tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture(autouse=True)
+def _anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of a test are all on one disk, which Rehost would refuse with good reason."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG", "REHOST_ASCII"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", ""))
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "one", tmp_path / "two"
+
+
+@pytest.fixture
+def call(host: Host, capsys: Capture) -> Callable[..., tuple[int, str]]:
+    def do(*arguments: object) -> tuple[int, str]:
+        images = [word for image in host.images for word in ("--image", str(image))]
+        code = run(rehost, ["capture", *images, *map(str, arguments)])
+        return code, capsys.readouterr().out
+
+    return do
+
+
+def folder_of(target: Path) -> Path:
+    (folder,) = target.glob("Rehost-HV01-*")
+    return folder
+
+
+def sha256sum(folder: Path) -> None:
+    """The judge that is not ours, as index.html says it."""
+    for sums in folder.glob("*/SHA256SUMS"):
+        done = subprocess.run(
+            ["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=sums.parent, capture_output=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_verified_copies(call: Callable[..., Any], targets: tuple[Path, Path], host: Host) -> None:
+    one, two = targets
+    code, out = call("--to", one, "--to", two, "--yes", "--vm", "web01", "--vm", "DC01")
+    assert (code, "2 good copies of 2 virtual machines" in out) == (0, True), out
+    assert "Result: captured (0)" in out
+    assert "dc01 is saved, not shut down" in out
+    assert out.index("dc01 is saved") < out.index("Copying now")
+    for target in targets:
+        folder = folder_of(target)
+        sha256sum(folder)
+        assert verify_capture(folder).verdict is Verdict.PASS
+        assert {p.name for p in folder.iterdir() if p.is_file()} >= {
+            "index.html",
+            "restore.json",
+            "capture.json",
+            *scripts(),
+        }
+        restore = json.loads((folder / "restore.json").read_text())
+        for machine in restore["machines"]:
+            assert machine["complete"]
+            for file in machine["files"]:
+                assert (folder / file["path"]).read_bytes() == host.files[file["original"]]
+        assert restore["host"]["name"] == "HV01"
+
+
+def test_a_machine_with_a_disk_that_is_no_file_is_not_whole(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    code, out = call("--to", targets[0], "--yes")
+    assert (code, "Result: incomplete (3)" in out) == (3, True)
+    assert "1 good copy of 5 virtual machines" in out
+    assert "DO NOT ERASE" in out
+    sha256sum(folder_of(targets[0]))
+
+
+def test_the_same_again_goes_on_in_the_same_folder_and_another_choice_does_not(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    target = targets[0]
+    assert call("--to", target, "--yes", "--vm", "web01")[0] == 0
+    first = folder_of(target)
+    before = {p: p.stat().st_ino for p in first.rglob("*.vhdx")}
+    assert call("--to", target, "--yes", "--vm", "web01")[0] == 0
+    assert {p: p.stat().st_ino for p in folder_of(target).rglob("*.vhdx")} == before
+    assert call("--to", target, "--yes", "--vm", "dc01")[0] == 0
+    assert sorted(p.name for p in target.iterdir()) == [first.name, f"{first.name}-2"]
+
+
+def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
+    code, _ = call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
+    folder = folder_of(targets[0])
+    assert code == 0
+    assert not list(folder.rglob("*vhdx"))
+    (web,) = json.loads((folder / "restore.json").read_text())["machines"]
+    assert len(web["not_captured"]) == 3
+    assert "own arrays, under their old letters" in (folder / "index.html").read_text()
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 2 << 20
+
+
+def test_a_dry_run_writes_nothing(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
+    for more in ((), ("--to", targets[0])):
+        code, out = call("--dry-run", *more)
+        assert (code, "Result: planned (0)" in out) == (0, True)
+        assert "web01" in out
+    assert list(targets[0].iterdir()) == []
+
+
+def test_without_a_yes_nothing_is_written(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
+    code, out = call("--to", targets[0])
+    assert (code, "Result: declined (4)" in out) == (4, True)
+    assert list(targets[0].iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--yes"], "name a target"),
+        (["--to", "TARGET", "--vm", "nobody", "--yes"], "no such machine: nobody (there are: dc01, sql"),
+        (["--to", "label:NONE", "--yes"], "no such target: label:NONE"),
+        (["--to", "TARGET", "--to", "TARGET", "--to", "TARGET", "--yes"], "cannot be used"),
+        (["verify", "TARGET"], "do not go with 'verify'"),
+    ],
+)
+def test_wrong_orders(
+    arguments: list[str],
+    message: str,
+    host: Host,
+    targets: tuple[Path, Path],
+    capsys: Capture,
+) -> None:
+    arguments = [str(targets[0]) if a == "TARGET" else a for a in arguments]
+    assert run(rehost, ["capture", "--image", str(host.images[1]), *_rest(host), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(targets[0].iterdir()) == []
+
+
+def _rest(host: Host) -> list[str]:
+    return [word for image in (host.images[0], host.images[2]) for word in ("--image", str(image))]
+
+
+def test_two_targets_on_one_disk_are_refused(
+    call: Callable[..., Any], targets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", "/dev/sdz"))
+    code, out = call("--to", targets[0], "--to", targets[1], "--yes")
+    assert (code, "Result: blocked (5)" in out) == (5, True)
+    assert "worth as much as one" in out
+    assert [list(t.iterdir()) for t in targets] == [[], []]
+
+
+def test_a_target_on_a_disk_that_is_captured_is_refused(
+    call: Callable[..., Any], targets: tuple[Path, Path], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ntfs3", str(host.images[1])))
+    assert call("--to", targets[0], "--yes")[0] == 5
+
+
+def test_fat_is_refused(
+    call: Callable[..., Any], targets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("vfat", ""))
+    code, out = call("--to", targets[0], "--yes")
+    assert (code, "FAT cannot hold large" in out) == (5, True)
+
+
+def test_as_json(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
+    code, out = call("--to", targets[0], "--yes", "--json", "--vm", "web01")
+    data = json.loads(out)
+    assert (code, data["exit_code"], data["word"]) == (0, 0, "captured")
+    assert [u["name"] for u in data["units"]] == ["web01", "HV01"]
+    assert data["state"]["units"][0]["copies"][0]["state"] == "complete"
+    assert "capture.checkpoint-state" in [f["id"] for f in data["findings"]]
+
+
+def test_pages_are_made_again(call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture) -> None:
+    call("--to", targets[0], "--yes", "--vm", "web01")
+    folder = folder_of(targets[0])
+    names = ["index.html", "restore.json", *scripts()]
+    before = {name: (folder / name).read_bytes() for name in names}
+    for name in names:
+        (folder / name).unlink()
+    assert run(rehost, ["capture", "scripts", str(folder)]) == 0
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert run(rehost, ["capture", "scripts", str(targets[1])]) == 1
+    assert "no capture" in capsys.readouterr().err
+    assert run(rehost, ["capture", "list", str(targets[0])]) == 0
+    assert "1 good copy of 1 virtual machines" in capsys.readouterr().out
+    assert run(rehost, ["capture", "list", str(targets[1])]) == 0
+    assert "no captures" in capsys.readouterr().out
+
+
+def test_a_damaged_manifest_costs_its_machine_only(
+    call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture
+) -> None:
+    call("--to", targets[0], "--yes", "--vm", "web01", "--vm", "dc01")
+    folder = folder_of(targets[0])
+    (folder / "web01" / "manifest.json").write_text("{")
+    assert run(rehost, ["capture", "scripts", str(folder)]) == 0
+    assert "web01" in capsys.readouterr().err
+    assert [m["name"] for m in json.loads((folder / "restore.json").read_text())["machines"]] == ["dc01"]
+
+
+# --- the page
+
+
+def contents(
+    name: str = "web01", copies: tuple[str, ...] = ("complete", "complete"), **more: Any
+) -> CaptureContents:
+    names = ("a", "b")[: len(copies)]
+    unit = UnitState(
+        "1", name, "vm", 1 << 30, tuple(UnitCopy(t, s, ("why",)) for t, s in zip(names, copies, strict=True))
+    )
+    state = CaptureState(
+        1,
+        "0",
+        "Rehost-HV-1",
+        "x",
+        "HV",
+        "then",
+        "now",
+        "a",
+        tuple(TargetState(t, f"disk {t}") for t in names),
+        (unit,),
+    )
+    machine = MachineSummary("1", name, 2, "9.0", "D:\\x.vmcx", tpm=True, memory_mb=2048)
+    manifest = Manifest(1, "0", "1", name, "machine", "HV", "", 64 << 20, True, (), machine)
+    return CaptureContents(state, {"vm": replace(manifest, **more)})
+
+
+@pytest.mark.parametrize("first", LANGUAGES)
+def test_the_page_has_both_languages_and_needs_no_network(first: str) -> None:
+    page = capture_page.to_html(contents(), first)
+    for language in LANGUAGES:
+        assert Texts(language)("capturepage.title", host="HV") in page
+        assert f'<main lang="{language}">' in page
+    assert re.search(rf'id="choose-{first}" checked', page)
+    assert not re.search(r"<script|src=|https?:|url\(|@import", page)
+    assert "Export-Guardian.ps1 -Folder" in page  # there is a virtual TPM
+    assert "sha256sum" in page
+
+
+@pytest.mark.parametrize(
+    ("copies", "text"),
+    [
+        (("complete", "complete"), "2 good copies of 1 virtual machines"),
+        (("complete", "unfinished"), "1 good copy of 1 virtual machines"),
+        (("incomplete", "unfinished"), "A good copy of 0 of 1 virtual machines"),
+    ],
+)
+def test_the_page_says_how_good_the_copies_are(copies: tuple[str, ...], text: str) -> None:
+    page = capture_page.to_html(contents(copies=copies), "en")
+    assert text in page
+    assert ("DO NOT ERASE THE SERVER" in page) == ("complete" not in copies)
+
+
+def test_names_from_the_disk_do_nothing_on_the_page() -> None:
+    name = "<script>alert(1)</script>\u202e\x1b[2J"
+    findings = (
+        Finding("capture.saved-state", Severity.WARNING, "1", {"machine": name, "maker": "?"}, (name,)),
+    )
+    page = capture_page.to_html(contents(name, findings=findings, missing=(name,)), "de")
+    assert "<script" not in page
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_capture_without_manifests_has_a_page_too(tmp_path: Path) -> None:
+    page = capture_page.to_html(replace(contents(copies=("unfinished",)), units={}), "en")
+    assert "not finished" in page
+    assert read_contents(folder_target.readable_folder(tmp_path), "") is None
+
+
+# --- progress
+
+
+def test_progress_in_words() -> None:
+    t = Texts("en")
+    now = CopyProgress("copy", "1", "web01", "web01/x", 1 << 30, 4 << 30, 3 << 30, 8 << 30, 130e6, 3000.0)
+    assert progress_text(now, t) == "1.5 GiB of 4 GiB  web01: copying 25%  130 MB/s  50 min left"
+    assert progress_text(replace(now, rate=0.0), t) == "1.5 GiB of 4 GiB  web01: copying 25%"
+    assert progress_text(replace(now, phase="verify", eta=20.0), Texts("de")).endswith(
+        "liest zurück 25%  130 MB/s  noch 20 s"
+    )
+    assert [time_text(s, t) for s in (0, 89, 91, 5400, 36000)] == [
+        "1 s",
+        "89 s",
+        "2 min",
+        "1 h 30 min",
+        "10 h 0 min",
+    ]
