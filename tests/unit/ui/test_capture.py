@@ -179,7 +179,7 @@ def test_two_targets_on_one_disk_are_refused(
     monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", "/dev/sdz"))
     code, out = call("--to", targets[0], "--to", targets[1], "--yes")
     assert (code, "Result: blocked (5)" in out) == (5, True)
-    assert "worth as much as one" in out
+    assert "worth as much as one" in " ".join(out.split())
     assert [list(t.iterdir()) for t in targets] == [[], []]
 
 
@@ -195,7 +195,7 @@ def test_fat_is_refused(
 ) -> None:
     monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("vfat", ""))
     code, out = call("--to", targets[0], "--yes")
-    assert (code, "FAT cannot hold large" in out) == (5, True)
+    assert (code, "FAT cannot hold large files" in " ".join(out.split())) == (5, True)
 
 
 def test_as_json(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
