@@ -176,6 +176,13 @@ def saved_state(maker: bytes = b"GenuineIntel", blocks: int = 20) -> bytes:
     )  # fmt: skip
 
 
+def guest_state(files: Mapping[int, int], algorithm: int = 0) -> bytes:
+    """A guest state file (.vmgs) with these sizes by number; block 2 has the table, block 3 nothing."""
+    head = struct.pack("<8sIIIIIIH", b"GUESTRTS", 0x30000, 0, 1, 168, 2, 1, algorithm).ljust(4096, b"\0")
+    entries = (struct.pack("<IIQ48x", 4, 1, files[i]) if i in files else bytes(64) for i in range(64))
+    return head * 2 + b"".join(entries) + bytes(2 * 4096)
+
+
 # --- virtual disks
 
 
@@ -267,7 +274,7 @@ def files_2016() -> dict[str, bytes]:
         # web01
         known[WEB]: vmcx(configuration(web_at(second, own=True), parent=SECOND)),
         known[WEB][:-4] + "vmrs": idle_state(),
-        known[WEB][:-4] + "vmgs": b"GUESTRTS" + noise("vmgs", 5000),
+        known[WEB][:-4] + "vmgs": guest_state({1: 5000}),
         f"{web}\\Snapshots\\{FIRST.upper()}.vmcx": vmcx(
             configuration(web_at("web01.vhdx", id=FIRST, name="before the update"), kind="Snapshots", of=WEB)
         ),

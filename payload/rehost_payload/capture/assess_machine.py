@@ -8,6 +8,7 @@ from rehost_payload.capture.found import FoundHost, FoundMachine
 from rehost_payload.capture.model import Role
 from rehost_payload.capture.versions import hosts_for, refused_by
 from rehost_payload.formats.vm_model import VirtualMachine
+from rehost_payload.formats.vmgs import KEY_PROTECTOR, TPM_NVRAM
 from rehost_payload.repair.model import Finding, Severity
 
 _TIED = ("pci express", "fibre", "fiberchannel", "gpu", "remotefx", "3d video")
@@ -78,17 +79,7 @@ def _states(machine: FoundMachine, unit: str, name: dict[str, str]) -> Iterator[
 
 def _ties(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:
     """What does not come along with the files."""
-    security = vm.security
-    if security.shielded or security.tpm:
-        what = "shielded" if security.shielded else "vTPM"
-        # without the guardian's keys the machine's own keys cannot be unwrapped, and the old host is about to go
-        yield Finding(
-            "capture.tpm",
-            Severity.BLOCKER,
-            unit,
-            {**name, "what": what},
-            (f"{what}: configuration/security",),
-        )
+    yield from _tpm(machine, vm, unit, name)
     through = tuple(
         f"{d.controller} {d.controller_number}:{d.slot}: {d.path}" for d in machine.disks if d.pass_through
     )
@@ -119,6 +110,29 @@ def _ties(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, 
     if tied:
         params = {**name, "devices": ", ".join(tied)}
         yield Finding("capture.host-devices", Severity.WARNING, unit, params, tied)
+
+
+def _tpm(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:
+    """Without the guardian's keys the machine's own keys cannot be unwrapped, and the old host is about to go.
+
+    The configuration's keys for it are known by name only, so the guest state file is asked as well. A TPM's memory
+    alone may be left over from one that was switched off.
+    """
+    signs: list[str] = []
+    weight = Severity.WARNING
+    for stated, key in ((vm.security.shielded, "shielding_requested"), (vm.security.tpm, "tpm_enabled")):
+        if stated:
+            signs.append(f"configuration/security/settings/{key}")
+            weight = Severity.BLOCKER
+    state = machine.guest_state
+    if state is not None and (state.encrypted or KEY_PROTECTOR in state.files):
+        signs.append("guest state: encrypted" if state.encrypted else "guest state: key protector")
+        weight = Severity.BLOCKER
+    if state is not None and TPM_NVRAM in state.files and vm.security.tpm is not False:
+        signs.append(f"guest state: {state.files[TPM_NVRAM]} bytes of a TPM")
+    if signs:
+        params = {**name, "what": "shielded" if vm.security.shielded else "vTPM"}
+        yield Finding("capture.tpm", weight, unit, params, tuple(signs))
 
 
 def _version(vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from rehost_payload.capture.model import DiskUse, HostSettings, Role
 from rehost_payload.formats.vhd import Vhd
 from rehost_payload.formats.vhdx import Vhdx
 from rehost_payload.formats.vm_model import SavedState, VirtualMachine
+from rehost_payload.formats.vmgs import GuestState
 from rehost_payload.repair.model import VolumeRef
 from rehost_payload.survey.model import Controller, Disk, Problem, WindowsInstallation
 
@@ -130,6 +131,7 @@ class FoundMachine:
     state: SavedState | None = None
     state_vendor: str = ""  # of the processor that a saved state was made on
     checkpoint_states: tuple[str, ...] = ()  # ids of checkpoints with a memory state
+    guest_state: GuestState | None = None
     stray: tuple[str, ...] = ()  # differencing disks on its chains that no configuration names
     missing: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import has_suffix
 from rehost_payload.formats.vm_devices import Drive
 from rehost_payload.formats.vm_model import SavedState, read_saved_state
+from rehost_payload.formats.vmgs import GuestState, parse_vmgs
 
 DISKS = frozenset({".vhd", ".vhdx", ".avhd", ".avhdx", ".vhds"})
 _TRACKING = frozenset({".rct", ".mrt"})
@@ -153,6 +154,7 @@ class Machines:
             state=state,
             state_vendor=vendor,
             checkpoint_states=tuple(states),
+            guest_state=self._guest_state(parts, configuration),
             missing=tuple(parts.missing),
             unreached=tuple(parts.unreached),
             images=tuple(parts.images),
@@ -307,6 +309,19 @@ class Machines:
             if entry.file.path.lower().endswith((".vsv", ".bin")) and entry.file.size > 0 and best is None:
                 best = SavedState(state_file=entry.file.original)
         return best, ""
+
+    def _guest_state(self, parts: _Parts, configuration: FoundConfiguration) -> GuestState | None:
+        """What the machine's guest state file says; a second sign of a virtual TPM."""
+        for entry in parts.files.values():
+            if entry.role is not Role.GUEST_STATE or entry.file.unreadable:
+                continue
+            if stem(entry.file.path).lower() != configuration.id:
+                continue
+            try:
+                return parse_vmgs(self._places.reader(entry.file.volume).open(entry.file.path))
+            except (FormatError, OSError):
+                return None  # older machines, or another format: it is captured, and that is enough
+        return None
 
     def _has_memory(self, parts: _Parts, checkpoint: str) -> bool:
         for entry in parts.files.values():

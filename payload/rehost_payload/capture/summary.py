@@ -8,6 +8,7 @@ from rehost_payload.capture.found import FoundMachine
 from rehost_payload.capture.model import AdapterUse, CheckpointUse, MachineSummary
 from rehost_payload.formats.vm_devices import NetworkAdapter
 from rehost_payload.formats.vm_model import VirtualMachine
+from rehost_payload.formats.vmgs import KEY_PROTECTOR
 
 
 def summarize(found: FoundMachine, switches: Mapping[str, str]) -> MachineSummary:
@@ -41,7 +42,7 @@ def summarize(found: FoundMachine, switches: Mapping[str, str]) -> MachineSummar
         dynamic_memory=memory.dynamic,
         secure_boot=firmware.secure_boot,
         secure_boot_template=firmware.template or firmware.template_id,
-        tpm=security.tpm,
+        tpm=_tpm(found, machine),
         shielded=security.shielded,
         saved_state=saved,
         registered=found.registered,
@@ -55,6 +56,13 @@ def summarize(found: FoundMachine, switches: Mapping[str, str]) -> MachineSummar
         checkpoints=tuple(_checkpoints(found)),
         unread=(*found.configuration.damage, *_blobs(machine), *machine.unread),
     )
+
+
+def _tpm(found: FoundMachine, machine: VirtualMachine) -> bool | None:
+    """What the configuration says; where it does not, a key protector in the guest state file says yes."""
+    state = found.guest_state
+    protected = state is not None and (state.encrypted or KEY_PROTECTOR in state.files)
+    return True if machine.security.tpm is None and protected else machine.security.tpm
 
 
 def switch_name(adapter: NetworkAdapter, switches: Mapping[str, str]) -> str:

@@ -17,6 +17,8 @@ from rehost_payload.capture.assess_targets import Target, assess_targets, needed
 from rehost_payload.capture.found import FoundHost, FoundMachine
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
 from rehost_payload.capture.plan import plan
+from rehost_payload.formats.source import BytesSource
+from rehost_payload.formats.vmgs import parse_vmgs
 from rehost_payload.repair.model import Finding, Severity, VolumeRef
 from rehost_payload.survey.model import Controller, Problem
 from rehost_payload.ui.registry import FINDINGS
@@ -32,6 +34,7 @@ from support.hyperv_host import (
     Vm,
     child_of,
     configuration,
+    guest_state,
     guid,
     make_host,
     vhdx,
@@ -220,6 +223,18 @@ def test_what_ties_a_machine_to_its_host(tmp_path: Path) -> None:
         f.original for f in unit.files
     }
     assert unit.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("parts", "severity"),
+    [({1: 5000}, None), ({1: 5000, 3: 16}, Severity.WARNING), ({3: 16, 6: 2048}, Severity.BLOCKER)],
+)
+def test_a_tpm_that_only_the_guest_state_shows(
+    found_2016: Found, parts: dict[int, int], severity: Severity | None
+) -> None:
+    state = parse_vmgs(BytesSource(guest_state(parts)))
+    assert of(changed(found_2016[0], WEB, guest_state=state)).get(("tpm", WEB)) is severity
+    assert machine_of(found_2016[0], WEB).guest_state == parse_vmgs(BytesSource(guest_state({1: 5000})))
 
 
 def test_files_that_cannot_be_copied_are_not(tmp_path: Path) -> None:
