@@ -29,8 +29,10 @@ def driver(
 ) -> bytes:
     """A kernel driver that does nothing; ``checksum``: other than the right one."""
     pe = pefile.PE(data=make_pe(machine, version, subsystem=subsystem, fill=fill), fast_load=True)
-    pe.OPTIONAL_HEADER.MajorOperatingSystemVersion, pe.OPTIONAL_HEADER.MinorOperatingSystemVersion = needs
-    pe.OPTIONAL_HEADER.CheckSum = pe.generate_checksum() if checksum is None else checksum
+    header = pe.OPTIONAL_HEADER
+    header.MajorOperatingSystemVersion, header.MinorOperatingSystemVersion = needs
+    header.MajorSubsystemVersion, header.MinorSubsystemVersion = needs
+    header.CheckSum = pe.generate_checksum() if checksum is None else checksum
     return bytes(pe.write())
 
 

@@ -149,10 +149,23 @@ class PackageReport:
         return self.failed and not plain.failed
 
 
-def check_folder(place: Path, microsoft: Iterable[str] | None = None) -> list[PackageReport]:
-    """Every package in a folder and below. OSError and FormatError as `find_infs`."""
+def check_folder(
+    place: Path,
+    microsoft: Iterable[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[PackageReport]:
+    """Every package in a folder and below. OSError and FormatError as `find_infs`.
+
+    ``progress`` gets the folder's name and how many of how many packages are done.
+    """
     known = None if microsoft is None else frozenset(microsoft)
-    return [check_package(path, known) for path in find_infs([place])]
+    infs = list(find_infs([place]))
+    reports = []
+    for path in infs:
+        reports.append(check_package(path, known))
+        if progress is not None:
+            progress(place.name, len(reports), len(infs))
+    return reports
 
 
 def check_package(path: Path, microsoft: Iterable[str] | None = None) -> PackageReport:

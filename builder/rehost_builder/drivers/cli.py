@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -42,16 +43,21 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
     from rehost_builder.drivers.report import as_json, as_text
     from rehost_builder.drivers.unpack import opened, with_archives
     from rehost_payload.drivers.catalogue import load_catalogue
+    from rehost_payload.ui.progress import ProgressLine
+    from rehost_payload.ui.texts import Texts
 
+    progress = ProgressLine(sys.stderr, Texts(), terminal=sys.stderr.isatty())
     reports = []
     try:
         for place in (p for given in packages for p in with_archives(given)):
             with opened(place) as folder:
-                reports += [r.shown_as(place, folder) for r in check_folder(folder)]
+                reports += [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
     except OSError as e:
         raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
     except FormatError as e:
         raise click.ClickException(str(e)) from e
+    finally:
+        progress.close()
     if json_:
         click.echo(dumps(as_json(reports)))
     else:
