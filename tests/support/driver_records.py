@@ -65,7 +65,7 @@ IN_BOX = (
         original="vioscsi.inf",
         version=(62, 77, 104, 17100),
     ),
-    Driver("pvscsi", "oem2.inf", ("PCI\\VEN_15AD&DEV_07C0",), original="pvscsi.inf"),
+    Driver("pvscsi", "pvscsi.inf", ("PCI\\VEN_15AD&DEV_07C0",)),
 )
 """The usual ones: of Windows itself, and those of virtual machines."""
 
@@ -120,7 +120,7 @@ def database(drivers: Iterable[Driver]) -> Keys:
         "DriverDatabase": {
             "Version": dword(0x0A000000),
             "Architecture": dword(9),
-            "OemInfMap": binary(b"\xe0"),
+            "OemInfMap": binary(b"\xc0"),
         },
         "DriverDatabase\\DeviceIds\\PCI": {},
     }
@@ -200,3 +200,9 @@ def class_filters(
 def files(drivers: Iterable[Driver]) -> list[str]:
     """Names of the files in System32\\drivers that all this needs."""
     return [*dict.fromkeys(d.binary for d in drivers), *(f"{name}.sys" for name in CHAIN)]
+
+
+def catalogs(drivers: Iterable[Driver]) -> list[str]:
+    """The catalogs of installed packages, below System32."""
+    folder = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
+    return [f"{folder}/{d.inf.removesuffix('.inf')}.cat" for d in drivers if d.original]

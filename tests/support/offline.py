@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from rehost_payload.survey.model import (
 from rehost_payload.survey.volumes import OpenVolume
 from rehost_payload.survey.windows import survey_windows
 from support import driver_records, windows
+from support.disks import BASIC_DATA
 from support.driver_records import Driver, Keys
 from support.hives import make_hive
 from support.memory_volume import MemoryVolume
 
 MIB = 1 << 20
+GUID = uuid.UUID("5f0c6a3e-6b1c-4c7e-9a39-3f1d9f0a7b11")
 ADDRESS = "0000:03:00.0"
 SYSTEM = "Windows/System32/config/SYSTEM"
 
@@ -71,18 +74,24 @@ def surveyed(
     packages: Sequence[Path] = (),
     volumes: Sequence[OpenVolume] = (),
     problems: list[Problem] | None = None,
+    mounted: bytes = b"DMIO:ID:" + GUID.bytes_le,
 ) -> Survey:
-    """A server whose one disk is connected to the first of the controllers."""
-    partition = Partition("disk0p1", 1, MIB, 1000 * MIB, "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "", "1" * 36)
-    disk = Disk(
-        "disk0",
-        "/dev/sda",
-        1001 * MIB,
-        512,
-        PartitionTable(TableStyle.GPT, "2" * 36, partitions=(partition,)),
-        controller=controllers[0].address if controllers else None,
-    )
-    volume = Volume("disk0p1", "disk0", "disk0p1", MIB, 1000 * MIB, FileSystem.NTFS, free=500 * MIB)
+    """A server whose one disk is connected to the first of the controllers.
+
+    ``mounted`` is what MountedDevices would say of the partition: 12 bytes for MBR, 24 for GPT.
+    """
+    offset = MIB if len(mounted) == 24 else int.from_bytes(mounted[4:], "little")
+    if len(mounted) == 24:
+        guid = str(uuid.UUID(bytes_le=mounted[8:]))
+        partition = Partition("disk0p1", 1, offset, 1000 * MIB, BASIC_DATA, "", guid)
+        table = PartitionTable(TableStyle.GPT, str(GUID), partitions=(partition,))
+    else:
+        partition = Partition("disk0p1", 1, offset, 1000 * MIB, "07", "", active=True)
+        signature = int.from_bytes(mounted[:4], "little")
+        table = PartitionTable(TableStyle.MBR, None, signature, (partition,), boot_code=True)
+    address = controllers[0].address if controllers else None
+    disk = Disk("disk0", "/dev/sda", offset + 1001 * MIB, 512, table, controller=address)
+    volume = Volume("disk0p1", "disk0", "disk0p1", offset, 1000 * MIB, FileSystem.NTFS, free=500 * MIB)
     opened = OpenVolume(volume, MemoryVolume(files))
     found = problems if problems is not None else []
     installations = survey_windows(opened, found, controllers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 
 from rehost_payload.formats.hive import Hive, replay
 from support import windows
@@ -23,32 +24,34 @@ def system_hive(name: str) -> bytes:
     return read(corpus("hives") / f"{name}.SYSTEM.xz")
 
 
+@cache
 def clean_hive(name: str) -> bytes:
     """With its logs applied."""
-    files = real_tree(name)
-    logs = [files.get(f"{_CONFIG}/SYSTEM.LOG{i}", b"") for i in (1, 2)]
-    return replay(files[f"{_CONFIG}/SYSTEM"], logs).data
+    return replay(system_hive(name), logs(name)).data
 
 
-def real_tree(name: str) -> dict[str, bytes]:
-    """An installation with this hive, its logs, and a file for every driver that a service names."""
-    folder = corpus("hives")
-    machine = "x86" if name.endswith("x86") else "x64"
+def logs(name: str) -> list[bytes]:
+    places = [corpus("hives") / f"{name}.SYSTEM.LOG{i}.xz" for i in (1, 2)]
+    return [read(p) for p in places if p.exists()]
+
+
+def real_tree(name: str, *, clean: bool = False) -> dict[str, bytes]:
+    """An installation with this hive, its logs, and a file for every driver that a service names.
+
+    Its files are for x64 also where the hive is from a 32-bit Windows 7: what it holds of drivers is the same in a
+    Server 2008 R2, which there is for x64 only. ``clean``: the logs are in the hive already.
+    """
     files = {
-        f"{_CONFIG}/SYSTEM": system_hive(name),
+        f"{_CONFIG}/SYSTEM": clean_hive(name) if clean else system_hive(name),
         f"{_CONFIG}/SOFTWARE": windows.software_hive(HIVES[name]),
-        "Windows/System32/winload.efi": make_pe(machine),
-        "Windows/System32/winload.exe": make_pe(machine),
-        "Windows/System32/ntoskrnl.exe": make_pe(machine, subsystem=1),
+        "Windows/System32/winload.efi": make_pe(),
+        "Windows/System32/winload.exe": make_pe(),
+        "Windows/System32/ntoskrnl.exe": make_pe(subsystem=1),
     }
-    logs = []
-    for i in (1, 2):
-        path = folder / f"{name}.SYSTEM.LOG{i}.xz"
-        if path.exists():
-            files[f"{_CONFIG}/SYSTEM.LOG{i}"] = read(path)
-            logs.append(files[f"{_CONFIG}/SYSTEM.LOG{i}"])
-    image = make_pe(machine, subsystem=1)
-    hive = Hive.parse(replay(files[f"{_CONFIG}/SYSTEM"], logs).data)
+    if not clean:
+        files |= {f"{_CONFIG}/SYSTEM.LOG{i}": log for i, log in enumerate(logs(name), 1)}
+    image = make_pe(subsystem=1)
+    hive = Hive.parse(clean_hive(name))
     select = hive.find("Select")
     current = select.value("Current") if select else None
     number = struct.unpack("<I", current.data)[0] if current else 1
@@ -61,3 +64,12 @@ def real_tree(name: str) -> dict[str, bytes]:
         if lower.startswith("system32\\") and lower.endswith(".sys"):
             files["Windows/" + path_[len(path_) - len(lower) :].replace("\\", "/")] = image
     return files
+
+
+@cache
+def mounted(name: str) -> bytes:
+    """What the hive says of C: the partition that this Windows was on."""
+    key = Hive.parse(clean_hive(name)).find("MountedDevices")
+    value = key.value("\\DosDevices\\C:") if key is not None else None
+    assert value is not None
+    return value.data

@@ -33,5 +33,9 @@ VERDICTS = Table(
 )
 RUNS = Table("unattended runs", ("case", "result", "to start s", "to result s", "to off s"))
 CUTS = Table("power cuts", ("case", "cuts", "found", "window s"))
-ALL = (RUNS, CUTS, VERDICTS)
+DRIVERS = Table(
+    "boot disk behind another controller, in real SYSTEM hives",
+    ("hive", "controller", "before", "finding", "what was done", "after", "driver"),
+)
+ALL = (RUNS, CUTS, VERDICTS, DRIVERS)
 """In the order in which they are printed."""

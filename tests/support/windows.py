@@ -168,6 +168,7 @@ def windows_tree(
         f"{system}/config/SYSTEM": system_hive(drivers=drivers),
         f"{system}/config/SOFTWARE": software_hive(release),
         **{f"{system}/drivers/{name}": driver_file(name) for name in driver_records.files(drivers)},
+        **{f"{system}/{name}": b"catalog" for name in driver_records.catalogs(drivers)},
         "Windows/explorer.exe": make_pe(fill=b"explorer"),
         "Windows/Boot/PCAT/bootmgr": boot.bootmgr,
         "Windows/Boot/PCAT/bootnxt": b"\0",

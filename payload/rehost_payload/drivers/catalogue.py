@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -102,6 +103,12 @@ def load_catalogue() -> tuple[Controller, ...]:
     return parse_catalogue(
         (files("rehost_payload") / "data" / "controllers.toml").read_text(encoding="utf-8")
     )
+
+
+@cache
+def known_controllers() -> tuple[Controller, ...]:
+    """The same, read once."""
+    return load_catalogue()
 
 
 def parse_catalogue(text: str) -> tuple[Controller, ...]:

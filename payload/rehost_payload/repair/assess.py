@@ -21,11 +21,24 @@ from rehost_payload.repair.model import (
     Severity,
     VolumeRef,
 )
-from rehost_payload.repair.rules import bios, disks, elements, firmware, rebuild, volumes
+from rehost_payload.repair.rules import (
+    bios,
+    disks,
+    driver_settings,
+    driver_stack,
+    drivers,
+    elements,
+    firmware,
+    rebuild,
+    volumes,
+)
 from rehost_payload.repair.view import View
 from rehost_payload.survey.model import Survey
 
-_RULES = (volumes.rules, disks.rules, rebuild.rules, elements.rules, bios.rules, firmware.rules)
+_RULES = (
+    *(volumes.rules, disks.rules, rebuild.rules, elements.rules, bios.rules, firmware.rules),
+    *(drivers.rules, driver_stack.rules, driver_settings.rules),
+)
 _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # bytes of a new store and of its temporary twin, and what a folder entry and cluster rounding take per file
 _STORE_SIZE = 64 * 1024

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rehost_payload.repair.model import Check, Choices, Verdict, Verification
+from rehost_payload.repair.verify_drivers import boot_controller, check_drivers
 from rehost_payload.survey.model import (
     BootStore,
     Disk,
@@ -25,6 +26,7 @@ from rehost_payload.survey.model import (
     Survey,
     TableStyle,
     Volume,
+    WindowsInstallation,
 )
 
 _BOOTMGR = "9dea862c-5cdd-4e70-acc1-f32b344d4795"
@@ -32,7 +34,8 @@ _ESP_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef")
 _EFI_LOADER = "\\efi\\microsoft\\boot\\bootmgfw.efi"
 _EFI_FALLBACK = "\\efi\\boot\\bootx64.efi"
 _PASS, _FAIL, _UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
-# without these being passed nobody can say that Windows will start; the others are good to know
+# without these being passed nobody can say that Windows will start; the others are good to know. Where the
+# controller of the disk is known, its driver is one of them.
 _NEEDED = {
     "verify.firmware-entry",
     "verify.boot-file",
@@ -49,10 +52,14 @@ _NEEDED = {
 
 def verify(survey: Survey, choices: Choices | None = None) -> Verification:
     """Judges whether this machine's Windows will be found and started, as far as a survey can tell."""
-    checks = tuple(_Walk(survey, choices or Choices()).checks())
-    if any(c.verdict is _FAIL and c.id in _NEEDED for c in checks):
+    walk = _Walk(survey, choices or Choices())
+    checks = tuple(walk.checks())
+    needed = set(_NEEDED)
+    if walk.windows is not None and boot_controller(survey, walk.windows) is not None:
+        needed.add("verify.storage-driver")
+    if any(c.verdict is _FAIL and c.id in needed for c in checks):
         verdict = _FAIL
-    elif any(c.verdict is _UNKNOWN and c.id in _NEEDED for c in checks) or not checks:
+    elif any(c.verdict is _UNKNOWN and c.id in needed for c in checks) or not checks:
         verdict = _UNKNOWN
     else:
         verdict = _PASS
@@ -73,6 +80,7 @@ class _Walk:
         self._survey = survey
         self._choices = choices
         self._volumes = {v.partition: v for v in survey.volumes if v.partition}
+        self.windows: WindowsInstallation | None = None  # the one that will start, once it was found
 
     # --- the way ---------------------------------------------------------------------------------------------
 
@@ -93,11 +101,10 @@ class _Walk:
         yield from self._entry(start, store)
         if start.efi:
             yield self._fallback_store(start)
-        yield Check(
-            "verify.storage-driver",
-            _UNKNOWN,
-            "whether this Windows has a driver for its boot disk's controller was not checked",
-        )
+        if self.windows is not None:
+            yield from check_drivers(self._survey, self.windows)
+        else:
+            yield Check("verify.storage-driver", _UNKNOWN, "the Windows that will start was not found")
 
     def _starts(self) -> Iterator[_Start]:
         """ESPs and active partitions of disks that are not the medium we run from, the likeliest first."""
@@ -280,6 +287,7 @@ class _Walk:
         for w in self._survey.windows:
             if w.volume == volume.id and w.root.lower() == (root or "\\windows").lower():
                 if w.system_hive in (HiveState.OK, HiveState.DIRTY):
+                    self.windows = w
                     return Check(
                         "verify.system-hive",
                         _PASS,

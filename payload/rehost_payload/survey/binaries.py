@@ -48,7 +48,13 @@ class Binaries:
             return replace(facts, problem="empty")
         try:
             head = pe.read_facts(source)
-            facts = replace(facts, machine=head.machine, subsystem=head.subsystem, version=head.version)
+            facts = replace(
+                facts,
+                machine=head.machine,
+                subsystem=head.subsystem,
+                version=head.version,
+                signature=head.signature,
+            )
             if head.truncated:
                 return replace(facts, problem="truncated")
             return self._compared(facts, source) if compare else facts

@@ -8,7 +8,7 @@ CriticalDeviceDatabase. Everything is bounded, since a hive may hold anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rehost_payload.formats.errors import FormatError
@@ -17,10 +17,12 @@ from rehost_payload.formats.hive import Hive, Key
 from rehost_payload.formats.inf_rank import PciDevice
 from rehost_payload.survey.binaries import Binaries
 from rehost_payload.survey.drivers_model import (
+    BinaryFacts,
     Configuration,
     ControllerFacts,
     CriticalDevice,
     Descriptor,
+    DriveLetter,
     DriverInf,
     DriverPackage,
     Filters,
@@ -29,6 +31,7 @@ from rehost_payload.survey.drivers_model import (
     PolicyValue,
     ServiceFacts,
     SetNumber,
+    StoreCopy,
     WindowsDrivers,
 )
 from rehost_payload.survey.model import Controller, Problem
@@ -60,7 +63,9 @@ _MAX_SERVICES = 600  # over all control sets
 _MAX_POLICIES = 200
 _PENDING_SIZE = 4 << 20
 _PENDING_SHOWN = 20
+_CATALOGS = "System32\\CatRoot\\{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 _OEM = re.compile(r"oem([0-9]{1,5})\.inf", re.IGNORECASE)
+_LETTER = re.compile(r"\\DosDevices\\([A-Za-z]):")
 _CONCERNS = re.compile(r"\\(drivers|driverstore|winsxs|servicing)\\", re.IGNORECASE)
 
 
@@ -208,9 +213,11 @@ class _Reader:
                     )
                 )
         version = key.value("Version")
+        inf = string(key, "")
         return DriverPackage(
             name=key.name,
-            inf=string(key, ""),
+            inf=inf,
+            catalog=self._catalog(inf),
             version=version.data.hex() if version is not None and version.size <= 256 else "",
             provider=string(key, "Provider"),
             original=string(key, "InfName"),
@@ -220,6 +227,10 @@ class _Reader:
             descriptors=tuple(descriptors),
             configurations=tuple(configurations),
         )
+
+    def _catalog(self, inf: str) -> bool:
+        match = _OEM.fullmatch(inf)
+        return match is not None and self._exists(f"{self.root}\\{_CATALOGS}\\oem{match[1]}.cat")
 
     # --- services -----------------------------------------------------------------------------------------------
 
@@ -320,10 +331,14 @@ class _Reader:
             names += [entry.name for entry in self.reader.listdir(folder)]
         return tuple(sorted({int(m[1]) for name in names if (m := _OEM.fullmatch(name))}))
 
-    def mounted_c(self) -> str | None:
+    def letters(self) -> tuple[DriveLetter, ...]:
         key = self.find("MountedDevices")
-        value = key.value("\\DosDevices\\C:") if key is not None else None
-        return value.data.hex() if value is not None and value.size <= 1024 else None
+        found: list[DriveLetter] = []
+        for value in key.values() if key is not None else ():
+            match = _LETTER.fullmatch(value.name)
+            if match and value.size <= 1024 and len(found) < 26:
+                found.append(DriveLetter(match[1].upper(), value.data.hex()))
+        return tuple(found)
 
     def _exists(self, path: str) -> bool:
         return self.reader.exists(path)
@@ -399,7 +414,7 @@ def _settings(r: _Reader, facts: WindowsDrivers, _: Sequence[Controller]) -> Win
         last_known_good=number(r.find("Select"), "LastKnownGood"),
         san_policy=r.numbers("Services", "partmgr", "Parameters", "SanPolicy"),
         auto_reboot=r.numbers("Control", "CrashControl", "AutoReboot"),
-        mounted_c=r.mounted_c(),
+        letters=r.letters(),
         pending_xml=r.reader.exists(f"{r.root}\\WinSxS\\pending.xml"),
         pending_renames=renames,
         pending_drivers=concerned,
@@ -428,7 +443,30 @@ def _services(r: _Reader, facts: WindowsDrivers, _: Sequence[Controller]) -> Win
         services=services,
         absent_services=tuple(n for n in wanted if n.lower() not in present),
         binaries=tuple(binaries.values()),
+        store_copies=tuple(_store_copies(r, facts, services, binaries)),
     )
+
+
+def _store_copies(
+    r: _Reader,
+    facts: WindowsDrivers,
+    services: Sequence[ServiceFacts],
+    binaries: Mapping[str, BinaryFacts],
+) -> Iterator[StoreCopy]:
+    """For drivers of this machine's controllers whose file is gone or no image: the copy that Windows keeps."""
+    paths = {s.name.lower(): s.binary for s in services if s.binary is not None}
+    for package in facts.packages:
+        if not package.folder:
+            continue
+        names = [n for c in package.configurations for n in (c.service, *c.upper_filters, *c.lower_filters)]
+        for target in dict.fromkeys(paths[n.lower()] for n in names if n.lower() in paths):
+            file = binaries[target.lower()]
+            if file.exists and file.problem is None:
+                continue
+            folder = f"{r.root}\\System32\\DriverStore\\FileRepository\\{package.name}"
+            copy = r.binaries.facts(f"{folder}\\{target.rpartition(chr(92))[2]}", look=True, compare=False)
+            if copy.exists:
+                yield StoreCopy(copy.path, target, copy.size, copy.machine, copy.problem or copy.unreadable)
 
 
 # --- SOFTWARE ---------------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class DriverPackage:
     oem_path: str
     signer: str
     folder: bool
+    catalog: bool = False  # oemNN.cat of an OEM package is in CatRoot
     descriptors: tuple[Descriptor, ...] = ()
     configurations: tuple[Configuration, ...] = ()
 
@@ -122,12 +123,24 @@ class BinaryFacts:
     machine: str | None = None  # "x64", "x86", ...
     subsystem: int | None = None  # 1: native
     version: str | None = None
+    signature: int = 0  # bytes of the certificate table: more than 0 where a signature is embedded
     problem: str | None = None  # why it is no usable image
     unreadable: str | None = None  # code: it is there, but is stored in a way that we do not read ("wof")
     imports: tuple[str, ...] = ()  # the modules that it imports from
     missing_modules: tuple[str, ...] = ()
     missing_symbols: tuple[str, ...] = ()  # "storport.sys!StorPortFoo": the first of them
     imports_compared: bool = False
+
+
+@dataclass(frozen=True)
+class StoreCopy:
+    """A file of a package in DriverStore\\FileRepository whose place in System32 (``target``) is empty or unusable."""
+
+    path: str
+    target: str
+    size: int
+    machine: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,16 @@ class SetNumber:
 
     control_set: int
     value: int | None
+
+
+@dataclass(frozen=True)
+class DriveLetter:
+    """A value MountedDevices\\DosDevices\\X: and what it leads to."""
+
+    letter: str  # "C"
+    data: (
+        str  # hex: signature and offset of an MBR partition, "DMIO:ID:" and GUID, or a device path in UTF-16
+    )
 
 
 @dataclass(frozen=True)
@@ -208,11 +231,13 @@ class WindowsDrivers:
     services: tuple[ServiceFacts, ...] = ()
     absent_services: tuple[str, ...] = ()  # asked for, and in no control set
     binaries: tuple[BinaryFacts, ...] = ()
+    store_copies: tuple[StoreCopy, ...] = ()
     class_filters: tuple[Filters, ...] = ()
     device_filters: tuple[Filters, ...] = ()
     san_policy: tuple[SetNumber, ...] = ()
     auto_reboot: tuple[SetNumber, ...] = ()
-    mounted_c: str | None = None  # hex of MountedDevices\\DosDevices\C:
+    letters: tuple[DriveLetter, ...] = ()
+    system_root: str = ""  # SystemRoot of its SOFTWARE hive, "C:\\Windows"
     pending_xml: bool = False
     pending_renames: int = 0  # entries of PendingFileRenameOperations in the default control set
     pending_drivers: tuple[str, ...] = ()  # those of them that concern drivers or servicing

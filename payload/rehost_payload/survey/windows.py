@@ -278,7 +278,11 @@ def _with_software(
         key = hive.find(*_VERSION)
         drivers = installation.drivers
         if drivers is not None:
-            drivers = replace(drivers, restrictions=install_restrictions(hive))
+            drivers = replace(
+                drivers,
+                restrictions=install_restrictions(hive),
+                system_root=string(key, "SystemRoot"),
+            )
         return replace(
             installation,
             drivers=drivers,

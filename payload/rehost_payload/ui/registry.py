@@ -12,6 +12,8 @@ def _params(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
+_DRIVER = _params("windows controller disks service package download")
+
 FINDINGS: dict[str, frozenset[str]] = {
     "boot.store-missing": _params("path volume"),
     "boot.store-empty": _params("path volume"),
@@ -104,12 +106,27 @@ FINDINGS: dict[str, frozenset[str]] = {
     "capture.target-small": _params("target free needed"),
     "capture.target-is-source": _params("target"),
     "capture.target-same-disk": _params("target"),
+    "windows.pending-servicing": _params("windows"),
+    "windows.device-policy": _params("windows"),
+    "windows.letter-elsewhere": _params("windows letter volume"),
+    "disk.san-policy": _params("windows disks"),
+    "driver.missing": _DRIVER,
+    "driver.missing-data": _DRIVER,
+    "driver.card-unknown": _DRIVER,
+    "driver.not-at-boot": _DRIVER,
+    "driver.file-missing": _DRIVER,
+    "driver.file-missing-data": _DRIVER,
+    "driver.better-package": _DRIVER,
+    "driver.chain-broken": _params("windows service"),
+    "driver.filter-dangling": _params("windows service"),
+    "driver.boot-file-missing": _params("windows service file"),
 }
 
 CHECKS: frozenset[str] = _params(
     "verify.firmware-entry verify.boot-file verify.active-partition verify.boot-code verify.store-readable "
     "verify.default-entry verify.device verify.loader verify.osdevice verify.system-hive verify.winre "
-    "verify.fallback-store verify.storage-driver"
+    "verify.fallback-store verify.storage-driver verify.driver-record verify.driver-service verify.driver-file "
+    "verify.driver-chain verify.driver-filters"
 )
 
 # ApplyError's codes, then those that only this package uses

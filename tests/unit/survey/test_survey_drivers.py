@@ -54,7 +54,7 @@ def test_the_way_from_a_controller_to_its_file() -> None:
     assert file.imports_compared
     assert not file.missing_symbols
     assert (found.product_type, found.architecture, found.last_known_good) == (3, 9, 1)
-    assert found.oem_numbers == (0, 1, 2)
+    assert found.oem_numbers == (0, 1)
     assert found.database
     assert not found.critical_database
     assert not found.cut
@@ -117,7 +117,8 @@ def test_settings_that_a_move_meets() -> None:
         files[software],
     )
     found = facts(offline.surveyed(files))
-    assert found.mounted_c == "010203040000000000000000"
+    assert [(x.letter, x.data) for x in found.letters] == [("C", "010203040000000000000000")]
+    assert found.system_root == "C:\\Windows"
     assert found.pending_xml
     assert found.pending_renames == 2
     assert found.pending_drivers == ("\\??\\C:\\Windows\\System32\\drivers\\a.sys",)
@@ -128,7 +129,7 @@ def test_settings_that_a_move_meets() -> None:
         ("", "DenyUnspecified", "1"),
         ("DenyDeviceIDs", "1", "PCI\\X"),
     ]
-    assert found.oem_numbers == (0, 1, 2, 17)
+    assert found.oem_numbers == (0, 1, 17)
 
 
 @pytest.mark.parametrize(

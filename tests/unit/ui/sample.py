@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from rehost_payload.formats.bcd_devices import GptIdentity, PartitionDevice, encode_device
+from rehost_payload.survey.drivers_model import WindowsDrivers
 from rehost_payload.survey.model import (
     BootFile,
     BootStore,
@@ -28,6 +30,8 @@ from rehost_payload.survey.model import (
     Volume,
     WindowsInstallation,
 )
+from support import offline
+from support.driver_records import IN_BOX, Driver
 
 MIB, GIB = 1 << 20, 1 << 30
 DISK_GUID = "6f1d0f6e-4a1b-4f65-9f0e-1c7a4a0c9b01"
@@ -37,6 +41,22 @@ OLD_DISK, OLD_ESP, OLD_OS = (f"11111111-2222-4333-8444-00000000000{n}" for n in 
 BOOTMGR = "9dea862c-5cdd-4e70-acc1-f32b344d4795"
 LOADER = "4a1d2a5f-7b6c-4e0e-9f3e-7f2f3b7d1c10"
 RESUME = "4a1d2a5f-7b6c-4e0e-9f3e-7f2f3b7d1c11"
+
+
+CONTROLLERS = (
+    Controller("0000:3b:00.0", "9005", "028d", "9005", "0558", "010400", "02", "aacraid"),
+    Controller("0000:00:11.5", "8086", "a1d2", "1028", "0715", "010601", "09", "ahci"),
+)
+
+
+@cache
+def drivers() -> WindowsDrivers:
+    """Of a Windows that has the drivers for both controllers."""
+    raid = Driver("arcsas", "arcsas.inf", ("PCI\\VEN_9005&DEV_028D&SUBSYS_05589005",))
+    known = (raid, *(d for d in IN_BOX if d.service != "arcsas"))
+    found = offline.only(offline.surveyed(offline.tree(known), CONTROLLERS)).drivers
+    assert found is not None
+    return found
 
 
 def sz(kind: int, text: str) -> StoreElement:
@@ -175,6 +195,7 @@ def survey(*, stale: bool = True) -> Survey:
         source_files=(SourceFile("\\Windows\\Boot\\EFI\\bootmgfw.efi", 1_270_000),),
         winload_efi=winload,
         hyperv_host=True,
+        drivers=drivers(),
     )
     entry = FirmwareBootEntry(
         0, "Windows Boot Manager", True, ESP_GUID, "\\EFI\\Microsoft\\Boot\\bootmgfw.efi", "00"
@@ -185,10 +206,7 @@ def survey(*, stale: bool = True) -> Survey:
         taken="2025-01-07T02:58:11+00:00",
         system="linux",
         firmware=Firmware(FirmwareMode.UEFI, False, True, (entry,), (0,), 0),
-        controllers=(
-            Controller("0000:3b:00.0", "9005", "028d", "9005", "0558", "010400", "02", "aacraid"),
-            Controller("0000:00:11.5", "8086", "a1d2", "1028", "0715", "010601", "09", "ahci"),
-        ),
+        controllers=CONTROLLERS,
         disks=(disk,),
         volumes=volumes,
         windows=(windows,),

@@ -104,7 +104,7 @@ def constants(folder: str) -> Iterator[tuple[Path, ast.Constant]]:
                 yield path, node
 
 
-FINDING_ID = re.compile(r"(boot|firmware|esp|bios|disk|volume|windows)\.[a-z][a-z-]+")
+FINDING_ID = re.compile(r"(boot|firmware|esp|bios|disk|driver|volume|windows)\.[a-z][a-z-]+")
 CHECK_ID = re.compile(r"verify\.[a-z][a-z-]+")
 
 
