@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rehost_builder.errors import BuildError
-from rehost_builder.wim.header import why_unfit
 from rehost_builder.wim.info import ImageInfo
 from rehost_builder.wim.reader import Wim
 from rehost_builder.wim.tree import Tree
@@ -52,14 +51,8 @@ class BootImage:
 def choose_image(wim: Wim, place: str) -> ImageInfo:
     """WinPE rather than Setup: by Microsoft's mark (FLAGS 9), by name, by the boot index, or because it is the only one.
 
-    Raises BuildError where no image of the file is for starting a computer.
+    Raises BuildError where the file holds none.
     """
-    reason = why_unfit(wim.header)
-    if reason is not None:
-        raise BuildError(
-            f"{place} cannot be started from: {reason}",
-            "convert it on Linux: wimlib-imagex export FILE 1 boot.wim --compress=LZX --chunk-size=32K --boot",
-        )
     images = wim.images
     if not images:
         raise BuildError(f"{place} holds no image", "give a boot.wim, winre.wim or winpe.wim")

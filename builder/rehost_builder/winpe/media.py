@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from rehost_builder.content import Content, open_content, read_content
 from rehost_builder.errors import BuildError
+from rehost_builder.wim.header import why_unfit
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.bcd import default_ramdisk
+from rehost_builder.winpe.convert import can_convert, convert
 from rehost_builder.winpe.image import BootImage, Shell, choose_image, open_image
 from rehost_builder.winpe.sources import Kind, Source
 from rehost_payload.formats.errors import FormatError
@@ -56,21 +58,35 @@ class Media:
         return next((c for n, c in self.files.items() if n.casefold() == wanted), None)
 
 
-def find_media(sources: Sequence[Source], opened: Callable[[Content], Wim], *, prompt: bool = False) -> Media:
+def find_media(
+    sources: Sequence[Source], opened: Callable[[Content], Wim], work: Path, *, prompt: bool = False
+) -> Media:
     """The first boot image and the first boot files of what the user named, in his order.
 
-    ``opened`` gives the WIM over a content and keeps it open as long as the caller wants. ``prompt``: UEFI asks for a
-    key before it starts from the medium. Raises BuildError where something is missing or is for another architecture.
+    ``opened`` gives the WIM over a content and keeps it open as long as the caller wants; ``work`` is a folder
+    for an image that has to be converted. ``prompt``: UEFI asks for a key before it starts from the medium. Raises
+    BuildError where something is missing or is for another architecture.
     """
     wim_source, name = _find_wim(sources)
     content = wim_source.files[name]
     place = str(wim_source.place) if wim_source.kind is Kind.WIM else f"{name} on {wim_source.place}"
     try:
         wim = opened(content)
+        notes: list[str] = []
+        reason = why_unfit(wim.header)
+        if reason is not None:
+            if not can_convert(wim.header):
+                raise BuildError(
+                    f"{place} cannot be started from: {reason}",
+                    "install wimlib (package wimtools), and it is converted; or: "
+                    "wimlib-imagex export FILE 1 boot.wim --compress=LZX --chunk-size=32K --boot",
+                )
+            content = convert(content, choose_image(wim, place).index, work, place)
+            wim = opened(content)
+            notes.append(f"the boot image was converted by wimlib: {reason}")
         image = open_image(wim, choose_image(wim, place), place)
         _check_architecture(image.architecture, place)
         boot_source = _find_boot_files(sources, wim_source)
-        notes: list[str] = []
         if boot_source is None:
             boot_source = _inside(wim, image, wim_source)
             notes.append("boot files: taken from inside of the boot image")

@@ -35,7 +35,7 @@ def opened_media(
                 opened.append(Wim(files.enter_context(open_content(content))))
                 return opened[-1]
 
-            media = find_media(sources, open_wim, prompt=prompt)
+            media = find_media(sources, open_wim, work, prompt=prompt)
             with damage(str(places[0])):
                 report = inspect_media(media, opened[-1])
         yield media, opened[-1], report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,13 +14,13 @@ from click.testing import CliRunner
 
 from rehost_builder.content import read_content
 from rehost_builder.errors import BuildError
-from rehost_builder.winpe import isofs
+from rehost_builder.winpe import convert, isofs
 from rehost_builder.winpe.cli import media as media_command
 from rehost_builder.winpe.inspect import MediaReport
 from rehost_builder.winpe.media import Media
 from rehost_builder.winpe.opened import opened_media
 from support import windows_media as media
-from support.wim_files import write_files
+from support.wim_files import facts, verify, wimlib, write_files
 from support.windows_media import WimImage, make_wim, winpe_tree
 
 
@@ -232,14 +233,35 @@ def test_the_architecture_is_read_from_a_program_where_the_xml_is_silent(tmp_pat
     [
         (("--solid",), "ESD"),
         (("--compress=LZX", "--chunk-size=128K"), "128 KiB"),
-        (("--pipable",), "pipable"),
     ],
 )
-def test_images_that_the_boot_manager_refuses(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+def test_images_that_the_boot_manager_refuses(
+    tmp_path: Path, options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wim = make_wim(tmp_path / "boot.wim", WimImage(winpe_tree(), options=options))
-    error = refusal(media.media_folder(tmp_path / "media", wim), work=tmp_path / "w1")
+    place = media.media_folder(tmp_path / "media", wim)
+    with opened(media.media_iso(tmp_path / "x.iso", place), work=tmp_path / "w1") as (found, _, report):
+        assert report.usable
+        assert report.compression == "LZX"
+        assert "converted by wimlib" in report.notes[0]
+        assert words in report.notes[0]
+        verify(Path(str(found.wim)))
+        assert facts(Path(str(found.wim)))["Boot Index"] == "1"
+    monkeypatch.setattr(convert.shutil, "which", lambda _: None)
+    error = refusal(place, work=tmp_path / "w2")
     assert words in error.message
-    assert "wimlib-imagex export" in error.hint
+    assert "wimtools" in error.hint
+
+
+def test_images_that_cannot_be_converted(tmp_path: Path, boot_wim: Path) -> None:
+    big = make_wim(
+        tmp_path / "a.wim", WimImage(winpe_tree(more={"noise": random.Random(1).randbytes(3 << 20)}))
+    )
+    wimlib("split", big, tmp_path / "part.swm", "1")
+    error = refusal(media.media_folder(tmp_path / "media", tmp_path / "part.swm"), work=tmp_path / "w1")
+    assert "part 1 of" in error.message
+    pipable = make_wim(tmp_path / "p.wim", WimImage(winpe_tree(), options=("--pipable",)))
+    assert "pipable" in refusal(media.media_folder(tmp_path / "p", pipable), work=tmp_path / "w2").message
 
 
 def test_images_that_are_no_boot_images(tmp_path: Path, boot_wim: Path) -> None:
