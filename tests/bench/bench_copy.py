@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""The copy engine against rsync --checksum, cp and cp + sha256sum: same source, same target folders, one run.
+
+    .venv/bin/python tests/bench/bench_copy.py [--size 2048] [--work DIR] [--targets DIR DIR] [--json FILE]
+
+Every contender starts with an empty page cache (as root; else its files are dropped from it one by one) and ends when
+its copies are on the disk. "verified" is one that has read its copies back from the disk; sha256sum gets an empty cache
+for that too. CPU is that of the processes, user and system; what the kernel writes behind their back is not in it.
+Where source and targets share a disk, two copies cost it twice the work: the figures say nothing then of three disks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    what: str
+    copies: int
+    verified: bool
+    size: int
+    seconds: float
+    cpu: float
+    memory: int
+
+    @property
+    def line(self) -> str:
+        rate = self.size / self.seconds / 1e6
+        cores = self.cpu / (self.size / 250e6)
+        return (
+            f"{self.what:<38} {self.copies}  {'yes' if self.verified else 'no':<4}{self.seconds:8.1f} s {rate:8.0f} MB/s"
+            f" {self.cpu:8.1f} s CPU {cores:6.2f} cores at 250 MB/s {self.memory / MIB:6.0f} MiB"
+        )
+
+
+def make_source(folder: Path, size: int) -> None:
+    """Three large files and a hundred small ones, of bytes that do not compress."""
+    folder.mkdir()
+    sizes = {"large.vhdx": size * 7 // 10, "middle.vhdx": size // 4, "small.vhdx": size // 20 - 100 * 65536}
+    for name, length in sizes.items() | {f"configuration{i}.vmcx": 65536 for i in range(100)}.items():
+        with (folder / name).open("wb") as file:
+            while length > 0:
+                file.write(os.urandom(min(length, 8 * MIB)))
+                length -= 8 * MIB
+            os.fsync(file.fileno())
+
+
+def drop_caches(*folders: Path) -> None:
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        for path in (p for folder in folders for p in folder.rglob("*") if p.is_file()):
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class Clock:
+    """Runs commands one after the other and adds up what they cost."""
+
+    def __init__(self) -> None:
+        self.cpu = 0.0
+        self.memory = 0
+        self.seconds = 0.0
+
+    def run(self, *command: str | Path, cwd: Path | None = None, output: Path | None = None) -> None:
+        start = time.monotonic()
+        with (output or Path(os.devnull)).open("wb") as out:
+            process = subprocess.Popen([str(c) for c in command], cwd=cwd, stdout=out)
+            _, status, usage = os.wait4(process.pid, 0)
+        self.seconds += time.monotonic() - start
+        self.cpu += usage.ru_utime + usage.ru_stime
+        self.memory = max(self.memory, usage.ru_maxrss * 1024)
+        if os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"failed: {command}")
+
+    def sync(self) -> None:
+        start = time.monotonic()
+        os.sync()
+        self.seconds += time.monotonic() - start
+
+
+def rehost(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    clock.run(sys.executable, __file__, "--child", source, *targets)
+
+
+def cp(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    for target in targets:
+        clock.run("cp", "-a", source, target)
+        clock.sync()
+
+
+def cp_and_sums(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    cp(clock, source, targets)
+    drop_caches(source, *targets)
+    sums = targets[0] / "SUMS"
+    clock.run("sh", "-c", "sha256sum *", cwd=source, output=sums)
+    for target in targets:
+        clock.run("sha256sum", "-c", "--quiet", sums, cwd=target / source.name)
+
+
+def rsync(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    for target in targets:
+        clock.run("rsync", "-a", "--checksum", source, target)
+        clock.sync()
+
+
+def rsync_twice(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    """The second run compares both sides by checksum."""
+    rsync(clock, source, targets)
+    drop_caches(source, *targets)
+    for target in targets:
+        clock.run("rsync", "-a", "--checksum", source, target)
+
+
+def child(source: Path, targets: Sequence[Path]) -> None:
+    """The engine, in a process of its own so that it is measured as the others are."""
+    from rehost_payload.capture.copy import run_copy
+    from rehost_payload.capture.copy_source import OpenSource
+    from rehost_payload.capture.model import CaptureFile, CapturePlan, CaptureUnit, Role, SourceRef
+    from rehost_payload.repair.model import VolumeRef
+    from rehost_payload.system.capture_target import TargetInfo
+    from rehost_payload.system.direct import DirectSource
+    from rehost_payload.system.directory_target import DirectoryTarget
+    from rehost_payload.system.handles import FileDisk, open_readable
+    from rehost_payload.system.protocol import DiskInfo
+
+    class Opener:
+        def open(self, file: CaptureFile) -> OpenSource:
+            path = source / file.source.path
+            info = DiskInfo(str(path), path.stat().st_size, 512)
+            disk = FileDisk(info, open_readable(path))
+            direct = DirectSource(disk)
+
+            def close() -> None:
+                direct.close()
+                disk.close()
+
+            return OpenSource(direct, str(path.stat().st_mtime_ns), close=close)
+
+    volume = VolumeRef("", 0, 0, "ext4")
+    files = tuple(
+        CaptureFile(SourceRef(volume, p.name), p.name, f"vm/{p.name}", Role.DISK, p.stat().st_size)
+        for p in sorted(source.iterdir())
+    )
+    plan = CapturePlan("Rehost-bench", "bench", (CaptureUnit("vm", "vm", "vm", "machine", files),))
+    folders = [DirectoryTarget(t, TargetInfo(str(t), str(t), "ext4")) for t in targets]
+    result = run_copy(plan, Opener(), folders)
+    if result.state.good_copies != len(targets):
+        raise SystemExit(f"not complete: {result.state}")
+
+
+CONTENDERS: list[tuple[str, Callable[[Clock, Path, Sequence[Path]], None], bool]] = [
+    ("rehost", rehost, True),
+    ("cp", cp, False),
+    ("rsync --checksum", rsync, False),
+    ("cp + sha256sum of source and copies", cp_and_sums, True),
+    ("rsync --checksum, and again to compare", rsync_twice, True),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=int, default=2048, help="MiB of source")
+    parser.add_argument("--work", type=Path, help="where the source is made; default: a temporary folder")
+    parser.add_argument(
+        "--targets", type=Path, nargs=2, help="two folders on other disks; default: below --work"
+    )
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", type=Path, nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child[0], options.child[1:])
+        return
+    missing = [tool for tool in ("rsync", "cp", "sha256sum") if shutil.which(tool) is None]
+    if missing:
+        raise SystemExit(f"not installed: {', '.join(missing)}")
+    work = Path(tempfile.mkdtemp(prefix="rehost-bench-", dir=options.work))
+    figures: list[Figure] = []
+    try:
+        source = work / "source"
+        make_source(source, options.size * MIB)
+        size = sum(p.stat().st_size for p in source.iterdir())
+        bases = options.targets or [work / "a", work / "b"]
+        for name, contender, verified in CONTENDERS:
+            for copies in (1, 2):
+                targets = [base / f"bench-{os.getpid()}" for base in bases[:copies]]
+                for target in targets:
+                    target.mkdir(parents=True)
+                drop_caches(source)
+                clock = Clock()
+                contender(clock, source, targets)
+                figures.append(Figure(name, copies, verified, size, clock.seconds, clock.cpu, clock.memory))
+                print(figures[-1].line, flush=True)
+                for target in targets:
+                    shutil.rmtree(target)
+                os.sync()
+    finally:
+        shutil.rmtree(work)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
+
+
+if __name__ == "__main__":
+    main()
