@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import re
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -338,6 +340,38 @@ def test_a_full_target_is_refused_before_the_start() -> None:
     with pytest.raises(CaptureRefused) as error:
         copy(plan, source, memory(), memory("b", capacity=1 << 20))
     assert (error.value.code, error.value.subject) == ("no-space", "disk b")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_real_file_system_that_fills_up_meanwhile(tmp_path: Path) -> None:
+    """Somebody else writes to the target; when there is room again, the copy goes on."""
+    data = content("big", 4 << 20)
+    plan, source = plan_of(unit("vm", {"d": data})), Source({"vm/d": data})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "good").mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", tmp_path / "full"], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted: {done.stderr!r}")
+    try:
+        full, good = (DirectoryTarget(tmp_path / n, TargetInfo(n, n, "tmpfs")) for n in ("full", "good"))
+        filler = tmp_path / "full/other"
+
+        def fill(path: str, offset: int) -> None:
+            if not filler.exists():
+                filler.write_bytes(bytes(31 << 20))
+
+        source.before = fill
+        result = run_copy(plan, source, [full, good], settings=SETTINGS)
+        assert [t.code for t in result.state.targets] == ["no-space", ""]
+        assert states(result, "good") == {"vm": "complete"}
+        filler.unlink()
+        source.before = lambda path, offset: None
+        assert run_copy(plan, source, [full, good], settings=SETTINGS).state.good_copies == 2
+        sha256sum(tmp_path / "full" / NAME)
+    finally:
+        subprocess.run(["umount", tmp_path / "full"], check=True)
 
 
 def test_what_the_target_lost_is_mended_once() -> None:
