@@ -7,6 +7,7 @@ compared key by key with what the edits were to make of the original.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,9 +72,12 @@ def _with_hivex(hive: bytes, edits: Sequence[HiveEdit]) -> bytes:
         path.write_bytes(hive)
         try:
             handle = hivex.Hivex(str(path), write=True)
+            # hivex has read it whole; the folder may be in memory, and large hives are there several times as it is
+            os.truncate(path, 0)
             for edit in edits:
                 _apply(handle, edit)
             handle.commit(None)
+            del handle
         except (RuntimeError, OSError) as e:
             raise SystemError_("hivex", str(e)) from e
         return path.read_bytes()
