@@ -24,7 +24,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import split_path
+from rehost_payload.formats.security import inherited
 from rehost_payload.system.blockio import os_error
 from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
 
@@ -151,6 +153,24 @@ def mounted(device: str, attempts: list[Way]) -> Iterator[Path]:
             target.rmdir()
 
 
+_SECURITY = ("system.ntfs_security", "system.ntfs_acl")
+"""Extended attributes that hold the security descriptor of a file on NTFS: with ntfs3, and with ntfs-3g."""
+
+
+def _secure(path: Path, model: Path | None) -> None:
+    """Gives a new file or folder on NTFS the rights of ``model`` where that exists, else those that its folder hands
+    down. Both drivers would give everybody full access. Elsewhere, and where it fails, nothing is done: a server that
+    starts comes first."""
+    for name in _SECURITY:
+        with suppress(OSError, FormatError):
+            if model is not None and model.exists():
+                rights = os.getxattr(model, name)
+            else:
+                rights = inherited(os.getxattr(path.parent, name), path.is_dir())
+            os.setxattr(path, name, rights)
+            return
+
+
 class MountedVolume:
     """Implements WritableVolume over a mount point. Paths are matched without case, name by name."""
 
@@ -246,6 +266,7 @@ class MountedVolume:
         target = self._target(path)
         try:
             target.mkdir()
+            _secure(target, None)
             self._flush(target.parent)
         except OSError as error:
             raise os_error(error, path) from error
@@ -264,6 +285,7 @@ class MountedVolume:
         try:
             try:
                 self._write(temporary, data, os.O_CREAT | os.O_TRUNC)
+                _secure(temporary, target)
                 # the folder entry of the temporary file first: the rename must find nothing half done
                 self._flush(target.parent)
                 with self._held(target):
