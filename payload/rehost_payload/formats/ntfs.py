@@ -588,4 +588,7 @@ class NtfsVolume(FileSystemReader):
     def find_files(
         self, suffixes: frozenset[str], problems: list[str], step: Step | None = None
     ) -> Iterator[str]:
+        room = self.boot.clusters * self.boot.cluster_size
+        if self._mft.size > room:  # a hole that is claimed to be terabytes would be read for days
+            raise FormatError("NTFS", f"its $MFT claims {self._mft.size} bytes on a volume of {room}")
         return find_in_mft(self._mft, self.boot.record_size, self.record, suffixes, problems, step)

@@ -309,7 +309,7 @@ def test_hostile_volumes(content: bytes, patches: list[tuple[int, bytes]]) -> No
         for path in volume.find_files(SUFFIXES, []):
             volume.metadata(path)
             volume.link_target(path)
-    except FormatError:
+    except (FormatError, FileNotFoundError, NotADirectoryError):
         pass
     assert time.perf_counter() - started < 5
 
