@@ -1,0 +1,95 @@
+"""The whole pipeline on a disk image: restored to a server with another controller, mended, judged, and undone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from rehost_payload.repair.model import Choices, ResultWord, Verdict
+from rehost_payload.repair.session import run_undo
+from support import disks, hives, infs, windows
+from support.disks import DiskLayout
+from support.driver_image import make_driver
+from support.image_system import ImageMachine
+from support.offline import SERIES_8, SMART_3100
+
+from .helpers import found, image_hash, repair
+
+HIVE = "Windows/System32/config/SYSTEM"
+
+
+def hive_hash(disk: DiskLayout) -> str:
+    return hashlib.sha256(disks.read_file(disk, disk.windows, HIVE)).hexdigest()
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages" / "exraid"
+    folder.mkdir(parents=True)
+    (folder / "exraid.inf").write_bytes(infs.encoded(infs.package()))
+    (folder / "exraid.sys").write_bytes(make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}))
+    (folder / "exraid.cat").write_bytes(b"catalog")
+    return folder
+
+
+def test_boot_store_and_start_override_in_one_run(gpt, stick):
+    disk = windows.restored(gpt)
+    before = hive_hash(disk)
+    machine = ImageMachine([disk.path, stick.path], controllers_=(SERIES_8,))
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert {"boot.device-stale", "driver.not-at-boot"} <= found(outcome)
+    assert outcome.result.verification is not None
+    judged = {c.id: c.verdict for c in outcome.result.verification.checks}
+    assert judged["verify.storage-driver"] is Verdict.PASS
+    keys = hives.values(disks.read_file(disk, disk.windows, HIVE))
+    assert not [path for path, _ in keys if path.startswith("ControlSet001\\Services\\arcsas\\StartOverride")]
+    again = image_hash(disk)
+    second = repair(machine)
+    assert second.result.word is ResultWord.HEALTHY, second.result
+    assert image_hash(disk) == again
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert hive_hash(disk) == before
+
+
+def test_a_package_is_installed_and_judged(gpt, stick, package):
+    before = hive_hash(gpt)
+    machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert found(outcome) == {"driver.missing"}
+    assert disks.file_exists(gpt, gpt.windows, "Windows/System32/drivers/exraid.sys")
+    assert outcome.result.verification is not None
+    assert {c.verdict for c in outcome.result.verification.checks if c.id.startswith("verify.driver")} == {
+        Verdict.PASS
+    }
+    again = image_hash(gpt)
+    assert repair(machine).result.word is ResultWord.HEALTHY
+    assert image_hash(gpt) == again
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert hive_hash(gpt) == before
+    assert not disks.file_exists(gpt, gpt.windows, "Windows/System32/drivers/exraid.sys")
+
+
+def test_a_good_boot_store_is_not_called_repaired_without_driver(gpt, stick):
+    """0xc000000e is over and 0x7B would follow: that has to be said, and is no success."""
+    disk = windows.restored(gpt)
+    machine = ImageMachine([disk.path, stick.path], controllers_=(SMART_3100,))
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.NOT_REPAIRED
+    assert outcome.result.changes  # the boot store is mended all the same
+    left = outcome.result.diagnosis_after
+    assert left is not None
+    assert [f.id for f in left.findings] == ["driver.missing"]
+    assert "SmartPqi" in left.findings[0].params["service"]
+
+
+def test_of_two_installations_only_the_chosen_one_is_changed(gpt, stick, tmp_path):
+    other = windows.gpt_server(tmp_path / "other.img", windows_size=64 * disks.MIB, recovery=False)
+    machine = ImageMachine([gpt.path, other.path, stick.path], controllers_=(SERIES_8,))
+    before = hive_hash(other)
+    outcome = repair(machine, Choices(windows=f"disk0p{gpt.windows.number}:\\Windows"))
+    assert "driver.not-at-boot" in found(outcome)
+    assert hive_hash(other) == before
