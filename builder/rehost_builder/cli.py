@@ -112,6 +112,10 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--keyboard", default="", metavar="LAYOUT", help="With --media: de, fr ..., or 0407:00000407.")
 @click.option(
+    "--scratch-space", type=click.IntRange(32, 4094), metavar="MB",
+    help="With --media: writable space in memory, instead of Windows PE's own choice (512 MB).",
+)  # fmt: skip
+@click.option(
     "--prompt", is_flag=True, help="With --media: UEFI asks for a key before it starts from the disc."
 )
 @click.option(
@@ -141,6 +145,7 @@ def build(
     python_embed: str | None,
     secure_boot_ca: str,
     keyboard: str,
+    scratch_space: int | None,
     prompt: bool,
     replace_shell: bool,
     dry_run: bool,
@@ -180,6 +185,7 @@ def build(
             python_embed=python_embed,
             secure_boot=secure_boot_ca,
             keyboard=keyboard,
+            scratch_space=scratch_space or 0,
             prompt=prompt,
             keep_shell=not replace_shell,
             allow_unverified=allow_unverified_drivers,
@@ -220,7 +226,16 @@ def build(
 
 _ONLY = {
     "debian": ("suite", "lock", "sources", "compression", "append", "boot_files"),
-    "winpe": ("media", "python_embed", "secure_boot_ca", "keyboard", "prompt", "replace_shell", "dry_run"),
+    "winpe": (
+        "media",
+        "python_embed",
+        "secure_boot_ca",
+        "keyboard",
+        "scratch_space",
+        "prompt",
+        "replace_shell",
+        "dry_run",
+    ),
 }
 
 

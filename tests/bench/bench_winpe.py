@@ -46,7 +46,9 @@ def measured(command: Sequence[str | Path], cwd: Path | None = None) -> dict[str
     )
     if done.returncode:
         raise SystemExit(f"{command[0]} failed: {done.stderr[-500:]}")
-    return {"seconds": round(time.monotonic() - begun, 2), "rss_mb": int(done.stdout.split()[-1]) // 1024}
+    row = {"seconds": round(time.monotonic() - begun, 2), "rss_mb": int(done.stdout.split()[-1]) // 1024}
+    print(Path(command[0]).name, row, file=sys.stderr)
+    return row
 
 
 def cold() -> bool:
@@ -159,7 +161,7 @@ def main() -> None:
         other = work / "mkwinpeimg.iso"
         rows["mkwinpeimg --iso"] = measured(
             ["mkwinpeimg", "--iso", f"--windows-dir={work}/unpacked", f"--overlay={overlay.parent}",
-             "--arch=x86_64", f"--tmp-dir={work}", other]
+             "--arch=amd64", f"--tmp-dir={work}", other]
         )  # fmt: skip
         sizes = {p.name: round(p.stat().st_size / 1e6, 1) for p in (iso, work / "rehost.iso", other)}
     print(f"{'':<44}{'seconds':>9}{'RSS MB':>8}")

@@ -141,6 +141,7 @@ def system_hive(command: str = "winpeshl.exe") -> bytes:
     return hives.make_hive(
         {
             "Setup": {"CmdLine": sz(command), "SystemSetupInProgress": dword(1)},
+            "ControlSet001\\Services\\FBWF": {"WinPECacheThreshold": dword(512)},
             f"{layouts}\\00000409": {"Layout File": sz("KBDUS.DLL")},
             f"{layouts}\\00000407": {"Layout File": sz("KBDGR.DLL")},
             f"{layouts}\\0000040c": {"Layout File": sz("KBDFR.DLL")},

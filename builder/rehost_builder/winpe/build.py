@@ -39,6 +39,7 @@ from rehost_builder.winpe.payload import FOLDER, Additions, make_additions
 from rehost_builder.winpe.plan import Plan, PlannedFile
 from rehost_builder.winpe.runtime import SHA256 as PINNED
 from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, read_runtime
+from rehost_builder.winpe.scratch import HIVE, hive_with_scratch_space
 from rehost_builder.winpe.secureboot import BootChoice, choose_boot_files
 from rehost_payload.formats.inf import parse_inf
 from rehost_payload.formats.inf_target import WORKSTATION, Target
@@ -66,6 +67,8 @@ class WinpeOptions:
     """"de", "0407:00000407"; empty: the image's own."""
     prompt: bool = False
     """UEFI asks for a key before it starts from the medium."""
+    scratch_space: int = 0
+    """MB of writable space in memory; 0: WinPE's own choice."""
     keep_shell: bool = True
     """Another maker's program in the image stays."""
     label: str = LABEL
@@ -171,6 +174,9 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                 keyboard=keyboard,
                 keep_shell=options.keep_shell,
             )
+            if options.scratch_space:
+                hive = hive_with_scratch_space(options.scratch_space, media.image, wim)
+                additions = replace(additions, files={**additions.files, HIVE: hive})
             changed = append(
                 wim, media.wim, media.image.info.index, additions.files, epoch=epoch, remove=additions.remove
             )
@@ -189,6 +195,7 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                     "keyboard": keyboard,
                     "prompt": options.prompt,
                     "keep_shell": options.keep_shell,
+                    "scratch_space": options.scratch_space,
                     "secure_boot_ca": options.secure_boot,
                 },
                 wim_added=changed.added,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rehost_builder.environment import shutil as environment_shutil
+from rehost_builder import environment
 from rehost_builder.errors import BuildError
 from rehost_builder.media import udf
 from rehost_builder.media.iso9660 import el_torito_entries
@@ -24,6 +24,7 @@ from rehost_builder.progress import Progress
 from rehost_builder.winpe.build import WinpeOptions, WinpeResult, build_winpe_iso
 from rehost_builder.winpe.opened import opened_media
 from rehost_builder.winpe.payload import script
+from support import hives
 from support import windows_media as media
 from support.packages import put
 from support.wim_files import extract, facts, listing, verify
@@ -171,6 +172,19 @@ def test_the_keyboard(tmp_path: Path, build: Build, iso: Path) -> None:
     assert "KBDFR.DLL is missing" in error.message
     assert "no keyboard layout 00000415" in refusal(build, iso, keyboard="0415:00000415").message
     assert "not known" in refusal(build, iso, keyboard="klingon").message
+
+
+@needs_7zip
+def test_the_scratch_space(tmp_path: Path, build: Build, iso: Path) -> None:
+    build(iso, scratch_space=1024)
+    hive = image_files(tmp_path / "rehost.iso", tmp_path)["Windows/System32/config/SYSTEM"]
+    old = hives.values(media.system_hive())
+    path = ("ControlSet001\\Services\\FBWF", "WinPECacheThreshold")
+    assert hives.values(hive) == old | {path: hives.dword(1024)}
+    bare = make_wim(
+        tmp_path / "bare.wim", WimImage(winpe_tree(more={"Windows/System32/config/SYSTEM": None}))
+    )
+    assert "FBWF" in refusal(build, bare, iso, scratch_space=1024).message
 
 
 def test_the_same_input_gives_the_same_bytes(
@@ -347,13 +361,13 @@ def test_a_full_disk(tmp_path: Path, build: Build, iso: Path, monkeypatch: pytes
         assert "disk is full" in refusal(build, iso).message
     assert target.read_bytes() == b"the last good one"
     assert [p.name for p in tmp_path.iterdir()] == ["rehost.iso"]
-    usage = environment_shutil.disk_usage(tmp_path)
+    usage = environment.shutil.disk_usage(tmp_path)
     free = 70 << 20
 
     def small(place: object) -> Any:
         return usage._replace(free=free if str(place) != str(tmp_path) else 1 << 20)
 
-    monkeypatch.setattr(environment_shutil, "disk_usage", small)
+    monkeypatch.setattr(environment.shutil, "disk_usage", small)
     error = refusal(build, iso)
     assert "1 MB free" in error.message
     assert target.read_bytes() == b"the last good one"

@@ -335,3 +335,29 @@ def test_the_editions_of_the_installation_image(tmp_path: Path, boot_wim: Path) 
             "Windows Server 2022 SERVERSTANDARD",
             "Windows Server 2022 SERVERDATACENTER",
         )
+
+
+def test_damaged_isos(tmp_path: Path, iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with an ISO, it is one error for people, or the damage lies where nobody looks."""
+    monkeypatch.setattr(isofs.shutil, "which", lambda _: None)
+    original = iso.read_bytes()
+    rng = random.Random(9)
+    refused = 0
+    for number in range(100):
+        data = bytearray(original)
+        for _ in range(rng.randrange(1, 5)):
+            at = rng.choice(
+                (
+                    rng.randrange(16 * 2048, 30 * 2048),
+                    rng.randrange(256 * 2048, 300 * 2048),
+                    rng.randrange(len(data)),
+                )
+            )
+            data[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        (tmp_path / "x.iso").write_bytes(data)
+        try:
+            with opened(tmp_path / "x.iso", work=tmp_path / f"w{number}"):
+                pass
+        except BuildError as e:
+            refused += bool(e.message and e.hint)
+    assert refused > 10
