@@ -209,7 +209,7 @@ def _card_unknown(drivers: Drivers, seat: _Seat) -> Issue:
 
 
 def _not_at_boot(view: View, drivers: Drivers, seat: _Seat, match: Match, troubles: list[Trouble]) -> Issue:
-    evidence = (*seat.evidence, match.way, *(t.evidence for t in troubles))
+    evidence = (*(t.evidence for t in troubles), match.way, *seat.evidence)
     names = dict.fromkeys(t.service for t in troubles)
     edits = tuple(dict.fromkeys(e for name in names for e in enabling(drivers, name)))
     params = _params(drivers, seat, None) | {"service": ", ".join(names)}
@@ -254,7 +254,7 @@ def _broken(
     chosen: dict[str, _Choice],
 ) -> Issue:
     """A driver is registered, but its service or file is not there or cannot be loaded."""
-    evidence = [*seat.evidence, match.way, *(t.evidence for t in troubles)]
+    evidence = [*(t.evidence for t in troubles), match.way, *seat.evidence]
     copies = [c for t in troubles for c in _from_store(view, drivers, t)]
     if len(copies) == len(troubles):
         names = dict.fromkeys(t.service for t in troubles)
