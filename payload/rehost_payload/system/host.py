@@ -1,6 +1,6 @@
 """What the operator's interface asks of the running system beside disks: its name, consoles, a shell, power.
 
-Linux only so far; elsewhere every question has a harmless answer. Imported before the menu is on the screen, so it
+`Host` answers for Linux, win_host.py for Windows, here.py says which it is. Imported before the menu is on the screen, so it
 imports little itself.
 """
 
@@ -16,7 +16,7 @@ _SHELLS = ("/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh")
 _PATIENCE = 10.0  # seconds for a line on a console
 _PROGRAMS = {"reboot": "/usr/sbin/reboot", "poweroff": "/usr/sbin/poweroff"}
 # what mainboards say whose maker did not fill the field in
-_NO_NAME = (
+NO_NAME = (
     "",
     "none",
     "default string",
@@ -48,13 +48,17 @@ class Host:
     def machine(self) -> str:
         """Maker and model from DMI, "" where they are not known."""
         parts = (self._dmi(name) for name in ("sys_vendor", "product_name"))
-        return " ".join(p for p in parts if p.lower() not in _NO_NAME)
+        return " ".join(p for p in parts if p.lower() not in NO_NAME)
 
     def _dmi(self, name: str) -> str:
         try:
             return (self.root / "sys/class/dmi/id" / name).read_text(errors="replace").strip()
         except OSError:
             return ""
+
+    def language(self) -> str | None:
+        """The language that the running system was set up for, where it says so otherwise than by its locale."""
+        return None
 
     def firmware(self) -> str:
         """A value of survey.model.FirmwareMode, without reading any variable."""

@@ -377,6 +377,12 @@ class Calls:
         given = ctypes.create_string_buffer(data, len(data)) if data else None
         give(name, guid, given, len(data), attributes)
 
+    def user_locale(self) -> str:
+        """ "de-DE": what Windows, or the language of a Windows PE, is set to."""
+        name = ctypes.create_unicode_buffer(85)  # LOCALE_NAME_MAX_LENGTH
+        _kernel("GetUserDefaultLocaleName", c_int, c_wchar_p, c_int)(name, 85)
+        return name.value
+
     # --- registry ----------------------------------------------------------------------------------------
 
     def load(self, name: str, path: str) -> None:

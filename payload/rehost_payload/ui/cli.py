@@ -471,6 +471,7 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str
     from rehost_payload.formats.errors import FormatError
     from rehost_payload.survey import survey_images, survey_machine
     from rehost_payload.survey.json import checked, from_json
+    from rehost_payload.system.here import PRIVILEGE
     from rehost_payload.system.protocol import SystemError_
     from rehost_payload.ui.pretend import controllers_of
 
@@ -498,7 +499,7 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str
     if not found.disks:
         reasons = "; ".join(f"{p.where}: {p.detail}" for p in found.problems)
         _fail(
-            f"no disk could be read{': ' + reasons if reasons else ''}{'' if images else ' (are you root?)'}"
+            f"no disk could be read{': ' + reasons if reasons else ''}{'' if images else f' ({PRIVILEGE})'}"
         )
     return found
 
@@ -517,12 +518,12 @@ def make_worker(language: str | None, quiet: bool, system: System | None = None)
 
 def _worker(texts: Texts, quiet: bool, system: System | None = None) -> Worker:
     """With ``quiet`` nothing but the JSON goes to standard output. ``system``: instead of this machine."""
-    from rehost_payload.system.host import Host
+    from rehost_payload.system.here import this_host
     from rehost_payload.ui.console import Console
     from rehost_payload.ui.work import Worker
 
     console = Console(out=sys.stderr if quiet else sys.stdout)
-    return Worker(system or _system(), texts, console, _progress(texts), Host().machine())
+    return Worker(system or _system(), texts, console, _progress(texts), this_host().machine())
 
 
 def _page(survey: Survey, texts: Texts) -> Page:

@@ -65,6 +65,11 @@ class Names:
     survey: Survey | None
     texts: Texts
 
+    @property
+    def system(self) -> str:
+        """The base of the survey: "linux", "winpe", "images", or "" where there is none."""
+        return self.survey.system if self.survey else ""
+
     @cached_property
     def _disks(self) -> dict[str, Disk]:
         return {d.id: d for d in self.survey.disks} if self.survey else {}

@@ -12,6 +12,7 @@ from rehost_payload.capture.found import FoundHost
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
 from rehost_payload.capture.plan import find_and_plan
 from rehost_payload.repair.model import Severity
+from rehost_payload.system.here import PRIVILEGE, this_machine
 from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.capture_show import CapturePage
 from rehost_payload.ui.console import Console, speaks_utf8
@@ -86,7 +87,7 @@ def list_(images: tuple[Path, ...], windows: str | None, json_: bool, language: 
     else:
         Console().say_all(CapturePage(texts).plan(plan, found.settings)[1:])
     if not found.disks:
-        click.echo("rehost: no disk could be read" + ("" if images else "; are you root?"), err=True)
+        click.echo("rehost: no disk could be read" + ("" if images else f"; {PRIVILEGE}"), err=True)
         sys.exit(FAILED)
     sys.exit(code)
 
@@ -99,8 +100,6 @@ def _look(
 
         with ImageSystem(images) as system:
             return find_and_plan(system, progress, choices)
-    from rehost_payload.system.here import this_machine
-
     return find_and_plan(this_machine(), progress, choices)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rehost_payload import __version__
+from rehost_payload.system.here import this_host, this_machine
 from rehost_payload.system.host import Host, HostError
 from rehost_payload.ui.answer import Orders, OrdersError, command_line_orders, keymap
 from rehost_payload.ui.background import FirstLook
@@ -53,7 +54,7 @@ class Menu:
     ) -> None:
         self.console = console
         self.make_system = make_system
-        self.host = host or Host()
+        self.host = host or this_host()
         self.texts = Texts(language_of(language))
         self.folder = folder or state_folder()
         self.main = main
@@ -364,10 +365,5 @@ class Menu:
 def start(language: str | None = None) -> int:
     """The menu on this terminal, on the machine we run on."""
 
-    def make_system() -> System:
-        from rehost_payload.system.here import this_machine
-
-        return this_machine()
-
     main = os.environ.get("REHOST_CONSOLE", "main") == "main"
-    return Menu(Console(), make_system, language=language, main=main).run()
+    return Menu(Console(), this_machine, language=language, main=main).run()

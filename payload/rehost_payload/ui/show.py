@@ -237,7 +237,8 @@ def remedy(finding: Finding, names: Names) -> tuple[str, str]:
     """(label, text): what Rehost does about it, or what the administrator can do."""
     if finding.repairable and (text := part(finding, "repair", names)):
         return names.texts("show.remedy"), text
-    return names.texts("show.manual"), part(finding, "manual", names) or ""
+    here = part(finding, "manual-winpe", names) if names.system == "winpe" else None
+    return names.texts("show.manual"), here or part(finding, "manual", names) or ""
 
 
 def action_text(action: Action, names: Names) -> str:

@@ -10,6 +10,7 @@ import click
 from rehost_payload.survey import survey_images, survey_machine
 from rehost_payload.survey.json import to_json
 from rehost_payload.survey.model import Controller, Survey
+from rehost_payload.system.here import PRIVILEGE
 from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.console import speaks_utf8
 from rehost_payload.ui.describe import Names
@@ -44,7 +45,7 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
 def survey(images: tuple[Path, ...], pci: str | None, json_: bool, language: str | None) -> None:
     """Show disks, volumes, Windows installations and boot stores. Nothing is changed.
 
-    Without --image the disks of this machine are looked at, for which root is needed. Images may be raw,
+    Without --image the disks of this machine are looked at, for which root (Windows: an administrator) is needed. Images may be raw,
     qcow2, VHDX, VHD or VMDK; all but raw need qemu-nbd (package qemu-utils).
 
     \b
@@ -80,7 +81,7 @@ def survey(images: tuple[Path, ...], pci: str | None, json_: bool, language: str
     if not found.disks:
         for problem in found.problems:
             click.echo(f"rehost: {problem.where}: {problem.detail}", err=True)
-        click.echo("rehost: no disk could be read" + ("" if images else "; are you root?"), err=True)
+        click.echo("rehost: no disk could be read" + ("" if images else f"; {PRIVILEGE}"), err=True)
         sys.exit(1)
 
 

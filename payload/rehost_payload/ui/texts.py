@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rehost_payload.system.here import this_host
+
 LANGUAGES = ("en", "de")
 DEFAULT = "en"
 _FOLDER = Path(__file__).parent / "texts"
@@ -56,10 +58,13 @@ def _fill(template: str, params: Mapping[str, object]) -> str:
 
 
 def language_of(*wishes: str | None, environment: Mapping[str, str] | None = None) -> str:
-    """The first wish that we have ("de", "de-DE", "de_DE.UTF-8"), else the environment's locale, else English."""
+    """The first wish that we have ("de", "de-DE", "de_DE.UTF-8"), else the locale of the environment or of Windows,
+    else English."""
     env = os.environ if environment is None else environment
     # as the locale's own order goes: the first that is set counts, even if it is "C"
     locale = env.get("LC_ALL") or env.get("LC_MESSAGES") or env.get("LANG")
+    if not locale and environment is None:
+        locale = this_host().language()
     for wish in (*wishes, locale):
         if wish and (language := wish[:2].lower()) in LANGUAGES and not wish[2:3].isalpha():
             return language

@@ -74,7 +74,7 @@ def test_every_finding_has_its_texts(language: str) -> None:
     for finding, params in FINDINGS.items():
         for part in ("title", "explain", "manual"):
             assert t.part("finding", finding, part), f"{finding}: {part}"
-        for part in ("title", "explain", "repair", "manual"):
+        for part in ("title", "explain", "repair", "manual", "manual-winpe"):
             text = flat(language).get(f"/finding/{finding}/{part}", "")
             assert placeholders(text) <= params, f"{finding}: {part}"
     listed = {k.split("/")[2] for k in flat(language) if k.startswith("/finding/")}
