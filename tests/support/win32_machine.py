@@ -65,6 +65,7 @@ class _Handle:
     flags: int
     disk: int | None = None
     volume: str | None = None
+    file: Path | None = None
 
 
 def multi(*texts: str) -> bytes:
@@ -121,7 +122,9 @@ class Machine:
             if path == global_root or (path + "\\" == name and name not in self.hidden):
                 handle.volume = name
         if handle.disk is None and handle.volume is None:
-            raise Win32Error("CreateFileW", 2)
+            if not Path(path).is_file():
+                raise Win32Error("CreateFileW", 2)
+            handle.file = Path(path)
         key = self._new()
         self.handles[key] = handle
         return key
@@ -207,17 +210,40 @@ class Machine:
     def read(self, handle: int, offset: int, length: int) -> bytes:
         self._fail("read", "ReadFile")
         there = self.handles[handle]
-        assert there.disk is not None
-        disk = self.disks[there.disk]
-        if there.flags & _NO_BUFFERING and (offset % disk.sector or length % disk.sector):
+        place, sector = there.file, 512
+        if there.disk is not None:
+            place, sector = self.disks[there.disk].image, self.disks[there.disk].sector
+        assert place is not None
+        if there.flags & _NO_BUFFERING and (offset % sector or length % sector):
             raise Win32Error("ReadFile", 87)
-        with disk.image.open("rb") as file:
+        with place.open("rb") as file:
             file.seek(offset)
             return file.read(length)
+
+    def read_into(self, handle: int, offset: int, buffer: memoryview) -> int:
+        data = self.read(handle, offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write_from(self, handle: int, offset: int, buffer: memoryview) -> int:
+        return self.write(handle, offset, bytes(buffer))
+
+    def reserve(self, handle: int, size: int) -> None:
+        self._fail("reserve", "SetFileInformationByHandle")
+        self.log.append(f"reserve {size}")
+
+    def set_times(self, handle: int, created: int, modified: int) -> None:
+        self.log.append(f"times {created} {modified}")
 
     def write(self, handle: int, offset: int, data: bytes) -> int:
         self._fail("write", "WriteFile")
         there = self.handles[handle]
+        if there.file is not None:
+            if there.flags & _NO_BUFFERING and (offset % 512 or len(data) % 512):
+                raise Win32Error("WriteFile", 87)
+            with there.file.open("r+b") as file:
+                file.seek(offset)
+                return file.write(data)
         assert there.disk is not None
         number, disk = there.disk, self.disks[there.disk]
         if not there.access & _WRITE or disk.attributes & 3:

@@ -10,10 +10,12 @@ import sys
 import winreg
 from pathlib import Path
 
+from rehost_payload.system.capture_target import AlignedBuffer, TargetInfo
 from rehost_payload.system.here import this_machine
 from rehost_payload.system.protocol import SystemError_
 from rehost_payload.system.win32 import GENERIC_READ, GENERIC_WRITE, NO_BUFFERING, WRITE_THROUGH, Win32Error
 from rehost_payload.system.win32_calls import Calls
+from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_volume import WindowsVolume
 
 _HIVE = 'WINE REGISTRY Version 2\n;; All keys relative to \\\\Machine\n\n[Control] 1\n"old"="value"\n'
@@ -138,7 +140,50 @@ def machine(folder: Path) -> dict[str, object]:
     }
 
 
-CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine)}
+def target(folder: Path) -> dict[str, object]:
+    """A capture's target: files past the cache, cut to their size, with their times."""
+    calls = Calls()
+    info = TargetInfo("t", "t", "ntfs")
+    there = WindowsTarget(calls, WindowsVolume(calls, str(folder) + "\\"), info, lambda: False)
+    there.make_folders("VM/disks")
+    there.make_folders("VM/disks")
+    buffer = AlignedBuffer(8192)
+    buffer.view[:] = bytes(range(256)) * 32
+    file = there.open("VM/disks/a.vhdx.part")
+    file.reserve(1 << 20)
+    file.write_at(0, buffer.view, 8192)
+    file.write_at(8192, buffer.view, 5000)
+    file.flush()
+    back = AlignedBuffer(16384)
+    got = file.read_into(0, back.view)
+    same = bytes(back.view[:8192]) == bytes(buffer.view)
+    modified = 132_000_000_000_000_000
+    file.finish(8192 + 5000, 131_000_000_000_000_000, modified)
+    file.close()
+    there.rename("VM/disks/a.vhdx.part", "VM/disks/a.vhdx")
+    state = (folder / "VM" / "disks" / "a.vhdx").stat()
+    there.replace("VM/m.json", b"{}")
+    there.append("VM/m.json", b" ")
+    result: dict[str, object] = {
+        "unbuffered": file.unbuffered,
+        "got": got,
+        "same": same,
+        "size": [there.size("VM/disks/a.vhdx"), there.size("VM/absent")],
+        "modified": state.st_mtime_ns // 100 + 116444736000000000 == modified,
+        "names": [there.names("VM"), there.names("absent")],
+        "small": there.read("VM/m.json").decode(),
+        "free": there.free() > 0,
+        "absent": code_of(there.read, "VM/absent"),
+    }
+    there.remove("VM/m.json")
+    there.remove("VM/m.json")
+    result["left"] = there.names("VM")
+    buffer.close()
+    back.close()
+    return result
+
+
+CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine, target)}
 
 if __name__ == "__main__":
     print(json.dumps(CHECKS[sys.argv[1]](Path(sys.argv[2]))))

@@ -72,3 +72,22 @@ def test_the_machine(check: Any) -> None:
     assert "C:\\" in found["points"]
     assert found["flags"]
     assert found["letters"] == "1"
+
+
+def test_a_target_for_captures(check: Any, tmp_path: Path) -> None:
+    found = check("target")
+    got = found.pop("got")
+    assert 8192 + 5000 <= got <= 16384
+    assert found == {
+        "unbuffered": True,
+        "same": True,
+        "size": [13192, None],
+        "modified": True,
+        "names": [["disks", "m.json"], []],
+        "small": "{} ",
+        "free": True,
+        "absent": "absent",
+        "left": ["disks"],
+    }
+    data = (tmp_path / "VM" / "disks" / "a.vhdx").read_bytes()
+    assert data == (bytes(range(256)) * 32) + (bytes(range(256)) * 32)[:5000]

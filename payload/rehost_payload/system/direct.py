@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ class DirectSource:
     _memory: _Memory = field(default_factory=_Memory, init=False)
 
     def __post_init__(self) -> None:
+        if sys.platform == "win32":
+            return  # there the disk's own way is past the cache
         try:
             self._descriptor = os.open(self.disk.info.path, os.O_RDONLY | _O_DIRECT | os.O_CLOEXEC)
         except OSError:

@@ -17,6 +17,7 @@ ERROR_FILE_NOT_FOUND = 2
 ERROR_PATH_NOT_FOUND = 3
 ERROR_ACCESS_DENIED = 5
 ERROR_WRITE_PROTECT = 19
+ERROR_HANDLE_EOF = 38
 ERROR_NOT_SUPPORTED = 50
 ERROR_INSUFFICIENT_BUFFER = 122
 ERROR_MORE_DATA = 234
@@ -75,6 +76,19 @@ class Devices(Protocol):
         ...
 
     def write(self, handle: int, offset: int, data: bytes) -> int: ...
+    def read_into(self, handle: int, offset: int, buffer: memoryview) -> int:
+        """ReadFile into memory of the caller's."""
+        ...
+
+    def write_from(self, handle: int, offset: int, buffer: memoryview) -> int: ...
+    def reserve(self, handle: int, size: int) -> None:
+        """Allocates clusters for ``size`` bytes of a file (FileAllocationInfo)."""
+        ...
+
+    def set_times(self, handle: int, created: int, modified: int) -> None:
+        """FILETIME; 0: leave."""
+        ...
+
     def flush(self, handle: int) -> None: ...
 
     def volumes(self) -> Sequence[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rehost_payload.system.win32 import (
     ERROR_FILE_NOT_FOUND,
+    ERROR_HANDLE_EOF,
     ERROR_INSUFFICIENT_BUFFER,
     ERROR_MORE_DATA,
     ERROR_NO_MORE_FILES,
@@ -38,6 +39,7 @@ _DISK_INTERFACE = (0x53F56307, 0xB6BF, 0x11D0, (0x94, 0xF2, 0x00, 0xA0, 0xC9, 0x
 _INSTANCE_ID = ((0x78C34FC8, 0x104A, 0x4ACA, (0x9E, 0xA4, 0x52, 0x4D, 0x52, 0x99, 0x6E, 0x57)), 256)
 _PRESENT_OF_ENUMERATOR = 0x100 | 1
 _CR_BUFFER_SMALL = 0x1A
+_FILE_ALLOCATION_INFO = 5
 _NAME = 512  # characters
 
 
@@ -150,37 +152,45 @@ class Calls:
         return answer.raw[: length.value] if answer is not None else b""
 
     def read(self, handle: int, offset: int, length: int) -> bytes:
+        with mmap.mmap(-1, length) as memory:  # aligned to a page, as unbuffered access wants it
+            with memoryview(memory) as view:
+                done = self.read_into(handle, offset, view)
+            return memory[:done]
+
+    def write(self, handle: int, offset: int, data: bytes) -> int:
+        with mmap.mmap(-1, len(data)) as memory:
+            memory[:] = data
+            with memoryview(memory) as view:
+                return self.write_from(handle, offset, view)
+
+    def read_into(self, handle: int, offset: int, buffer: memoryview) -> int:
         read = _kernel(
             "ReadFile", c_int, c_void_p, c_void_p, c_uint32, POINTER(c_uint32), POINTER(_Overlapped)
         )
-        place = _Overlapped(None, None, offset & 0xFFFFFFFF, offset >> 32, None)
-        done = c_uint32()
-        with mmap.mmap(-1, length) as memory:  # aligned to a page, as unbuffered access wants it
-            view = (ctypes.c_char * length).from_buffer(memory)
-            try:
-                read(handle, ctypes.addressof(view), length, byref(done), byref(place))
-                return memory[: done.value]
-            except Win32Error as error:
-                if error.code == 38:  # ERROR_HANDLE_EOF
-                    return b""
-                raise
-            finally:
-                del view
+        try:
+            return _transfer(read, handle, offset, buffer)
+        except Win32Error as error:
+            if error.code == ERROR_HANDLE_EOF:
+                return 0
+            raise
 
-    def write(self, handle: int, offset: int, data: bytes) -> int:
+    def write_from(self, handle: int, offset: int, buffer: memoryview) -> int:
         write = _kernel(
             "WriteFile", c_int, c_void_p, c_void_p, c_uint32, POINTER(c_uint32), POINTER(_Overlapped)
         )
-        place = _Overlapped(None, None, offset & 0xFFFFFFFF, offset >> 32, None)
-        done = c_uint32()
-        with mmap.mmap(-1, len(data)) as memory:
-            memory[:] = data
-            view = (ctypes.c_char * len(data)).from_buffer(memory)
-            try:
-                write(handle, ctypes.addressof(view), len(data), byref(done), byref(place))
-            finally:
-                del view
-        return done.value
+        return _transfer(write, handle, offset, buffer)
+
+    def reserve(self, handle: int, size: int) -> None:
+        give = _kernel("SetFileInformationByHandle", c_int, c_void_p, c_int, c_void_p, c_uint32)
+        wanted = ctypes.c_int64(size)
+        give(handle, _FILE_ALLOCATION_INFO, byref(wanted), 8)
+
+    def set_times(self, handle: int, created: int, modified: int) -> None:
+        pointer = POINTER(ctypes.c_uint64)
+        give = _kernel("SetFileTime", c_int, c_void_p, pointer, pointer, pointer)
+        times = [byref(ctypes.c_uint64(t)) if t else None for t in (created, modified)]
+        if any(times):
+            give(handle, times[0], None, times[1])
 
     def flush(self, handle: int) -> None:
         _kernel("FlushFileBuffers", c_int, c_void_p)(handle)
@@ -464,6 +474,16 @@ class Calls:
             return None if code else data.raw[: length.value]
         finally:
             self.close_key(int(key.value or 0))
+
+
+def _transfer(function: Callable[..., Any], handle: int, offset: int, buffer: memoryview) -> int:
+    place, done = _Overlapped(None, None, offset & 0xFFFFFFFF, offset >> 32, None), c_uint32()
+    view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    try:
+        function(handle, ctypes.addressof(view), len(buffer), byref(done), byref(place))
+        return done.value
+    finally:
+        del view  # or the memory could not be given back
 
 
 def _node(device: str) -> int:

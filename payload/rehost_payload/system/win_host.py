@@ -50,7 +50,7 @@ class WindowsHost(Host):
 
     @property
     def is_medium(self) -> bool:
-        """True in Windows PE, which has this key and a file that ends it."""
+        """True in Windows PE: nothing else has the program that ends it."""
         return (
             self._environment.get("SystemRoot") is not None
             and tool("wpeutil.exe", self._environment).is_file()

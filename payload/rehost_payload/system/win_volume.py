@@ -41,30 +41,31 @@ class WindowsVolume:
         self._root = root
         self._separator = separator
 
-    def _place(self, path: str) -> str:
+    def place(self, path: str) -> str:
+        """The path as Windows takes it."""
         names = split_path(path)
         if any(name in (".", "..") or "\0" in name or "/" in name or ":" in name for name in names):
             raise SystemError_("absent", f"{path!r} is no path on a volume")
         return self._root + self._separator.join(names)
 
     def read(self, path: str) -> bytes:
-        with _refusals(path), open(self._place(path), "rb") as file:
+        with _refusals(path), open(self.place(path), "rb") as file:
             return file.read()
 
     def exists(self, path: str) -> bool:
         with _refusals(path):
             try:
-                os.lstat(self._place(path))
+                os.lstat(self.place(path))
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
 
     def is_directory(self, path: str) -> bool:
-        return self.exists(path) and os.path.isdir(self._place(path))
+        return self.exists(path) and os.path.isdir(self.place(path))
 
     def listdir(self, path: str) -> list[str]:
         with _refusals(path):
-            return sorted(os.listdir(self._place(path)), key=str.upper)
+            return sorted(os.listdir(self.place(path)), key=str.upper)
 
     def free(self) -> int:
         with _refusals("free space"):
@@ -72,14 +73,14 @@ class WindowsVolume:
 
     def make_directory(self, path: str) -> None:
         with _refusals(path):
-            os.mkdir(self._place(path))
+            os.mkdir(self.place(path))
 
     def remove_directory(self, path: str) -> None:
         with _refusals(path):
-            os.rmdir(self._place(path))
+            os.rmdir(self.place(path))
 
     def replace(self, path: str, data: bytes) -> None:
-        target = self._place(path)
+        target = self.place(path)
         temporary = target[: len(target) - len(split_path(path)[-1])] + TEMPORARY_NAME
         with _refusals(path):
             try:
@@ -96,7 +97,7 @@ class WindowsVolume:
 
     def append(self, path: str, data: bytes) -> None:
         """Small files are replaced as a whole: on FAT an append that is cut off can leave a size without clusters."""
-        place = self._place(path)
+        place = self.place(path)
         with _refusals(path):
             if not self.exists(path) or os.path.getsize(place) < _SMALL:
                 self.replace(path, (self.read(path) if self.exists(path) else b"") + data)
@@ -105,8 +106,8 @@ class WindowsVolume:
 
     def remove(self, path: str) -> None:
         with _refusals(path):
-            self._make_writable(self._place(path))
-            os.unlink(self._place(path))
+            self._make_writable(self.place(path))
+            os.unlink(self.place(path))
 
     @staticmethod
     def _make_writable(place: str) -> None:

@@ -19,9 +19,10 @@ from rehost_payload.formats.source import SliceSource
 from rehost_payload.survey.model import Controller, Firmware
 from rehost_payload.system import win32_layouts as layouts
 from rehost_payload.system import win_controllers, win_disks, win_firmware, win_hive
+from rehost_payload.system.capture_target import CaptureTarget, TargetInfo
 from rehost_payload.system.folders import driver_folders
-from rehost_payload.system.judging import condition
-from rehost_payload.system.protocol import SystemError_, WritableVolume
+from rehost_payload.system.judging import FOR_CAPTURES, Condition, condition, unfit
+from rehost_payload.system.protocol import BUSY_NAME, DiskInfo, SystemError_, WritableVolume
 from rehost_payload.system.win32 import (
     GENERIC_READ,
     GENERIC_WRITE,
@@ -30,6 +31,7 @@ from rehost_payload.system.win32 import (
     refused,
 )
 from rehost_payload.system.win_disks import WindowsDisk, disk_number, opened, volume_device
+from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_volume import WindowsVolume
 
 _READ_ONLY_VOLUME = 0x00080000
@@ -45,6 +47,8 @@ class _Mount:
     """A volume that is in use now; ``users`` counts the `writable` blocks around it."""
 
     volume: WritableVolume
+    root: str
+    facts: Condition
     stack: ExitStack
     users: int = 0
 
@@ -144,16 +148,69 @@ class WinPeSystem:
     @contextmanager
     def writable(self, disk: str, offset: int, size: int) -> Iterator[WritableVolume]:
         """See System.writable. A volume that is in use already is shared; the last user closes it."""
+        with self._shared(disk, offset, size) as mount:
+            yield mount.volume
+
+    @contextmanager
+    def capture_target(self, disk: str, offset: int, size: int) -> Iterator[CaptureTarget]:
+        """See CaptureSystem.capture_target."""
+        number = disk_number(disk)
+        with self._shared(disk, offset, size, capture=True) as mount:
+            facts, volume, where = mount.facts, mount.volume, f"{disk} at {offset:#x}"
+            if facts.kind not in FOR_CAPTURES:  # in use for something else before
+                raise unfit(where, facts.kind)
+            if not isinstance(volume, WindowsVolume):
+                raise TypeError(f"{type(volume).__name__} is no volume for captures")
+            with self._disk(number) as opened_disk:
+                identity = opened_disk.info
+            info = TargetInfo(
+                id=f"{facts.kind}-{facts.serial}",
+                name=self._volume_name(mount.root) + (f" ({facts.label})" if facts.label else ""),
+                file_system=facts.kind,
+                disk=disk,
+                disk_serial=identity.serial,
+                disk_size=identity.size,
+                offset=offset,
+            )
+            marked = not volume.exists(BUSY_NAME)
+            if marked:
+                volume.append(BUSY_NAME, b"")
+            try:
+                yield WindowsTarget(self._api, volume, info, lambda: self._is_gone(identity))
+            finally:
+                if marked and not facts.dirty:
+                    with suppress(SystemError_):  # a disk that has vanished
+                        volume.remove(BUSY_NAME)
+
+    def _volume_name(self, root: str) -> str:
+        """Its letter, where it has one."""
+        try:
+            points = [p for p in self._api.mount_points(root) if len(p) == 3]
+        except Win32Error:
+            points = []
+        return points[0].rstrip("\\") if points else root.rstrip("\\")
+
+    def _is_gone(self, known: DiskInfo) -> bool:
+        """Unplugged, or another disk in its place."""
+        try:
+            with self._disk(disk_number(known.path)) as disk:
+                return (disk.info.serial, disk.info.size) != (known.serial, known.size)
+        except SystemError_:
+            return True
+
+    @contextmanager
+    def _shared(self, disk: str, offset: int, size: int, *, capture: bool = False) -> Iterator[_Mount]:
         key = (disk_number(disk), offset)
         mount = self._mounts.get(key)
         if mount is None:
             stack = ExitStack()
             with stack:
-                volume = stack.enter_context(self._opened(key[0], offset, size))
-                mount = self._mounts[key] = _Mount(volume, stack.pop_all())
+                root, facts = stack.enter_context(self._opened(key[0], offset, size, capture))
+                volume = self._make_volume(self._api, root)
+                mount = self._mounts[key] = _Mount(volume, root, facts, stack.pop_all())
         mount.users += 1
         try:
-            yield mount.volume
+            yield mount
         finally:
             mount.users -= 1
             if mount.users == 0:
@@ -161,13 +218,15 @@ class WinPeSystem:
                 mount.stack.close()
 
     @contextmanager
-    def _opened(self, number: int, offset: int, size: int) -> Iterator[WritableVolume]:
+    def _opened(self, number: int, offset: int, size: int, capture: bool) -> Iterator[tuple[str, Condition]]:
+        """The root path of a volume that may be written, flushed at the end."""
         where = f"{win_disks.disk_path(number)} at {offset:#x}"
         with self._disk(number) as disk:
             if disk.info.read_only:
                 raise SystemError_("read-only", f"{where}: the disk is read-only")
             try:
-                found = condition(SliceSource(disk, offset, size), where, disk.info.sector_size)
+                source = SliceSource(disk, offset, size)
+                found = condition(source, where, disk.info.sector_size, capture=capture)
             except FormatError as error:
                 raise SystemError_("mount", f"{where}: {error}") from error
             except OSError as error:
@@ -176,9 +235,8 @@ class WinPeSystem:
             for place, content in found.leftovers:
                 self._write_sectors(number, offset + place, content)
             root = self._root(number, offset, where)
-            volume = self._make_volume(self._api, root)
             try:
-                yield volume
+                yield root, found
             finally:
                 self._flush(root, where)
 

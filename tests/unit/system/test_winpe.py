@@ -13,6 +13,7 @@ from rehost_payload.repair.session import Consent, run_repair, run_undo
 from rehost_payload.survey.model import Controller, FirmwareMode
 from rehost_payload.survey.run import survey_images, survey_machine
 from rehost_payload.system import win32_layouts, win_hive
+from rehost_payload.system.capture_target import AlignedBuffer
 from rehost_payload.system.hivex_edit import edit_hive as hivex_edit
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 from rehost_payload.system.win32 import Win32, Win32Error
@@ -429,6 +430,78 @@ def test_what_is_not_there(folder: Path) -> None:
         with pytest.raises(SystemError_) as error:
             call(volume_in(folder))
         assert error.value.code == "absent"
+
+
+# --- a target for captures -----------------------------------------------------------------------------------
+
+
+def capture_system(machine: Machine, folder: Path) -> WinPeSystem:
+    return WinPeSystem(machine, {}, lambda api, _: WindowsVolume(api, f"{folder}/", "/"), lambda _: None)
+
+
+def test_a_capture_is_written_to_a_marked_volume(disk: DiskLayout, folder: Path) -> None:
+    machine = machine_of(disk)
+    machine.letters["E:\\"] = machine.disks[0].parts[disk.windows.number - 1].name(0)
+    place = (r"\\.\PhysicalDrive0", disk.windows.offset, disk.windows.size)
+    with capture_system(machine, folder).capture_target(*place) as target:
+        assert (folder / "rehost.busy").exists()
+        info = target.info
+        assert (info.file_system, info.disk, info.disk_serial) == ("ntfs", place[0], "S3Z8NB0K")
+        assert info.name.startswith("E:")
+        target.make_folders("VM/a")
+        with_buffer = AlignedBuffer(8192)
+        with_buffer.view[:] = b"\1" * 8192
+        file = target.open("VM/a/disk.part")
+        file.reserve(1 << 20)
+        file.write_at(0, with_buffer.view, 5000)
+        file.finish(5000, 0, 1)
+        file.close()
+        target.rename("VM/a/disk.part", "VM/a/disk")
+        assert target.size("VM/a/disk") == 5000
+        with_buffer.close()
+    assert (folder / "VM" / "a" / "disk").read_bytes() == b"\1" * 5000
+    assert not (folder / "rehost.busy").exists()
+    assert "reserve 1048576" in machine.log
+    assert machine.idle()
+
+
+def test_a_file_system_that_cannot_reserve_just_grows(disk: DiskLayout, folder: Path) -> None:
+    machine = machine_of(disk, errors={"reserve": [50, 112]})
+    place = (r"\\.\PhysicalDrive0", disk.windows.offset, disk.windows.size)
+    with capture_system(machine, folder).capture_target(*place) as target:
+        file = target.open("x")
+        file.reserve(1 << 20)
+        with pytest.raises(SystemError_) as error:
+            file.reserve(1 << 40)
+        assert error.value.code == "no-space"
+        file.close()
+
+
+def test_the_system_partition_takes_no_capture(disk: DiskLayout, folder: Path) -> None:
+    machine = machine_of(disk)
+    place = (r"\\.\PhysicalDrive0", disk.esp.offset, disk.esp.size)
+    with pytest.raises(SystemError_) as error, capture_system(machine, folder).capture_target(*place):
+        pass
+    assert error.value.code == "file-system"
+    assert list(folder.iterdir()) == []
+    assert machine.idle()
+
+
+def test_a_disk_that_was_pulled_out_is_said_to_be(disk: DiskLayout, folder: Path) -> None:
+    machine = machine_of(disk)
+    place = (r"\\.\PhysicalDrive0", disk.windows.offset, disk.windows.size)
+    unplugged = machine.disks[0]
+    buffer = AlignedBuffer(4096)
+    with capture_system(machine, folder).capture_target(*place) as target:
+        file = target.open("x")
+        machine.errors["write"] = [31]  # ERROR_GEN_FAILURE
+        del machine.disks[0]
+        with pytest.raises(SystemError_) as error:
+            file.write_at(0, buffer.view, 4096)
+        file.close()
+        machine.disks[0] = unplugged
+    buffer.close()
+    assert error.value.code == "gone"
 
 
 # --- hives ---------------------------------------------------------------------------------------------------
