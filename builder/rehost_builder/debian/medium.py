@@ -11,6 +11,7 @@ from pathlib import Path
 from rehost_builder.media.fat import fat_image
 from rehost_builder.media.iso9660 import Content
 from rehost_builder.templates import render
+from rehost_payload.capture.restore.scripts import GUARDIAN, scripts
 
 LABEL = "REHOST-ISO"
 """The volume label of the medium. Plain REHOST is the operator's own, writable volume."""
@@ -77,6 +78,7 @@ def medium_files(
         ".disk/info": f"Rehost {build['version']} {identity}\n".encode(),
         "isolinux/isolinux.cfg": render("debian/isolinux.cfg.j2", **values).encode(),
         "README.txt": render("debian/README.txt.j2", **values).replace("\n", "\r\n").encode(),
+        GUARDIAN: scripts()[GUARDIAN],
         "build.json": build_json,
     }
     files["SHA256SUMS"] = checksums(files, without=(BIOS_LOADER,))

@@ -41,6 +41,7 @@ from rehost_builder.winpe.runtime import SHA256 as PINNED
 from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, read_runtime
 from rehost_builder.winpe.scratch import HIVE, hive_with_scratch_space
 from rehost_builder.winpe.secureboot import BootChoice, choose_boot_files
+from rehost_payload.capture.restore.scripts import GUARDIAN, scripts
 from rehost_payload.formats.inf import parse_inf
 from rehost_payload.formats.inf_target import WORKSTATION, Target
 
@@ -312,7 +313,11 @@ def _own_files(plan: Plan) -> dict[str, Content]:
         boots_by=" and ".join(plan.source.boots_by),
         boot_files=plan.boot_files,
     )
-    own: dict[str, Content] = {"build.json": build_json, "README.txt": readme.replace("\n", "\r\n").encode()}
+    own: dict[str, Content] = {
+        "build.json": build_json,
+        "README.txt": readme.replace("\n", "\r\n").encode(),
+        GUARDIAN: scripts()[GUARDIAN],
+    }
     sums = {f.path: f.sha256 for f in plan.medium} | {
         path: digest_of(content)[0].hex() for path, content in own.items()
     }

@@ -184,6 +184,7 @@ class _Copy:
     # --- copying ---
 
     def _copy_file(self, job: Job) -> None:
+        self._note_failed()
         self._meter.file("copy", job.path)
         for attempt in range(_ATTEMPTS):
             try:
@@ -214,6 +215,9 @@ class _Copy:
                 if record is None or not run.is_good(job.path, record.size):
                     self._failures[job.path] = reason
         self._meter.skip("copy", job.file.size)
+
+    def _note_failed(self) -> None:
+        self._meter.failed = tuple(run.name for run in self._runs if not run.alive)
 
     def _copy_opened(self, job: Job, opened: OpenSource) -> None:
         size, mark = opened.source.size, fingerprint(opened)
@@ -251,7 +255,7 @@ class _Copy:
             for run, destination in wanted:
                 if destination.failed is not None:
                     run.fail(destination.failed)
-                    self._meter.failed = tuple(r.name for r in self._runs if not r.alive)
+                    self._note_failed()
         self._check_unchanged(job, mark)
         for run, destination in wanted:
             if run.alive:

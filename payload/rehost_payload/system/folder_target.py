@@ -9,6 +9,8 @@ from rehost_payload.system.capture_target import TargetInfo
 from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.protocol import SystemError_
 
+NOT_HERE = "captures are written by the medium made of Debian packages, not from Windows yet"
+
 
 def readable_folder(folder: Path) -> DirectoryTarget:
     """To look at the captures in a folder."""
@@ -16,7 +18,9 @@ def readable_folder(folder: Path) -> DirectoryTarget:
 
 
 def folder_target(folder: Path, root: Path = Path("/")) -> DirectoryTarget:
-    """The folder must exist. Raises SystemError_ ("absent", "permission")."""
+    """The folder must exist. Raises SystemError_ ("absent", "permission", "unusable-target")."""
+    if os.name != "posix":
+        raise SystemError_("unusable-target", NOT_HERE)
     try:
         place = folder.resolve(strict=True)
         device = place.stat().st_dev

@@ -15,6 +15,7 @@ from rehost_payload import __version__
 from rehost_payload.capture.contents import CaptureContents
 from rehost_payload.capture.copy_state import CaptureState, UnitCopy, UnitState
 from rehost_payload.capture.model import Manifest
+from rehost_payload.repair.model import Severity
 from rehost_payload.ui import describe, show
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.report import SEVERITY_CLASS
@@ -71,13 +72,15 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
     manifests = list(contents.units.values())
     findings = [*contents.findings, *(f for m in manifests for f in m.findings)]
     good = all(u.good_copies for u in machines or state.units)
-    both = len(state.targets) > 1 and all(u.good_copies >= len(state.targets) for u in state.units)
+    whole = all(u.good_copies >= len(state.targets) for u in state.units)
+    fatal = any(f.severity is Severity.FATAL for f in findings)
     return {
         "t": t,
         "language": t.language,
         "language_name": t("language.name"),
         "summary": summary(state, machines, t),
-        "summary_class": "good" if both or (good and len(state.targets) == 1) else "warn" if good else "bad",
+        "summary_class": "bad" if not good else "good" if whole and not fatal else "warn",
+        "means": "bad" if not good else "warn" if not whole else "fatal" if fatal else "good",
         "settings": contents.settings,
         "targets": [
             (target, t("capture.here") if target.id == state.here else "") for target in state.targets

@@ -27,6 +27,7 @@ from rehost_payload.capture.targets import Candidate, UnknownTarget, candidates,
 from rehost_payload.formats.source import ByteSource
 from rehost_payload.repair.model import Finding, ResultWord, Severity
 from rehost_payload.system.capture_target import CaptureSystem, CaptureTarget
+from rehost_payload.system.folder_target import NOT_HERE, folder_target
 from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_
 from rehost_payload.ui.capture_page import PAGE, to_html
 
@@ -207,14 +208,12 @@ def measure(prepared: Prepared, system: System, uncached: Opener | None = None) 
 def _open(stack: ExitStack, target: ChosenTarget, system: System) -> CaptureTarget:
     try:
         if target.folder is not None:
-            from rehost_payload.system.folder_target import folder_target
-
             return folder_target(target.folder)
         assert target.volume is not None
         if target.volume.unfit is not None:
             raise CaptureRefused(target.volume.unfit, target.name, target.volume.volume.file_system.value)
         if not hasattr(system, "capture_target"):
-            raise CaptureRefused("unusable-target", target.name, f"{system.name}: name a folder instead")
+            raise CaptureRefused("unusable-target", target.name, NOT_HERE)
         able = cast("CaptureSystem", system)
         volume = target.volume.volume
         return stack.enter_context(able.capture_target(target.volume.disk.path, volume.offset, volume.size))

@@ -106,6 +106,7 @@ def test_a_machine_with_a_disk_that_is_no_file_is_not_whole(
     assert "1 good copy of 5 virtual machines" in out
     assert "DO NOT ERASE" in out
     sha256sum(folder_of(targets[0]))
+    assert "see FATAL below" in (folder_of(targets[0]) / "index.html").read_text()
 
 
 def test_the_same_again_goes_on_in_the_same_folder_and_another_choice_does_not(

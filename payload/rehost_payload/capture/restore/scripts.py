@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from importlib import resources
 
-NAMES = ("Restore-Host.ps1", "Restore-VM.ps1", "Export-Guardian.ps1")
+GUARDIAN = "Export-Guardian.ps1"
+"""For the old host while it still runs: it lies on the medium as well."""
+
+NAMES = ("Restore-Host.ps1", "Restore-VM.ps1", GUARDIAN)
 
 
 def scripts() -> dict[str, bytes]:

@@ -100,7 +100,7 @@ def test_the_medium(tmp_path: Path, build: Build, iso: Path, folder: Path, pytho
     assert (plan["base"], plan["format"], plan["epoch"]) == ("winpe", 1, 1_700_000_000)
     assert plan["source"]["place"] == iso.name
     assert str(tmp_path) not in found["build.json"].decode()
-    assert {f["path"] for f in plan["medium"]} == listed - {"build.json", "README.txt"}
+    assert {f["path"] for f in plan["medium"]} == listed - {"build.json", "README.txt", "Export-Guardian.ps1"}
     assert plan["runtime"]["sha256"] == hashlib.sha256(python.read_bytes()).hexdigest()
     readme = found["README.txt"].decode("ascii")
     assert "Server 2022" in readme
