@@ -27,9 +27,14 @@ if sys.platform == "win32":
     _QUICK_EDIT, _EXTENDED = 0x0040, 0x0080
     _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 
+    def is_terminal(fd: int) -> bool:
+        """isatty is true of NUL as well, from which no line ever comes."""
+        mode = ctypes.c_uint32()
+        return os.isatty(fd) and bool(_kernel32.GetConsoleMode(_handle(fd), ctypes.byref(mode)))
+
     def tame(fd: int) -> None:
         """Line by line, and no "quick edit", in which a stray click stops whoever writes to the console."""
-        if not os.isatty(fd):
+        if not is_terminal(fd):
             return
         handle, mode = _handle(fd), ctypes.c_uint32()
         if _kernel32.GetConsoleMode(handle, ctypes.byref(mode)):
@@ -39,7 +44,7 @@ if sys.platform == "win32":
     def is_ready(fd: int, seconds: float) -> bool:
         """Whether something can be read before the time is over."""
         deadline = time.monotonic() + seconds
-        while not (msvcrt.kbhit() if os.isatty(fd) else _filled(fd)):
+        while not (msvcrt.kbhit() if is_terminal(fd) else _filled(fd)):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_TICK)
@@ -55,6 +60,9 @@ if sys.platform == "win32":
         return ctypes.c_void_p(msvcrt.get_osfhandle(fd))
 
 else:
+
+    def is_terminal(fd: int) -> bool:
+        return os.isatty(fd)
 
     def tame(fd: int) -> None:
         """The kernel's line editing is there already."""

@@ -106,7 +106,7 @@ class Console:
 
     @property
     def is_terminal(self) -> bool:
-        return os.isatty(self.fd)
+        return terminal.is_terminal(self.fd)
 
     @property
     def size(self) -> tuple[int, int]:
