@@ -99,6 +99,8 @@ def test_a_driver_is_installed_and_taken_back(medium: Product, runs: Table, tmp_
         folder = tmp_path / "drivers"
         packages.for_medium(folder)
         files = {f"drivers/{p.relative_to(folder).as_posix()}": p.read_bytes() for p in folder.rglob("*.*")}
+    else:
+        assert_medium_names_its_packages(medium, folder)
     stick = product.rehost_volume(tmp_path / "stick.img", files)
 
     run = product.run_unattended(medium, tmp_path, [before.disk], bus="pvscsi", stick=stick, name="repair")
@@ -116,6 +118,17 @@ def test_a_driver_is_installed_and_taken_back(medium: Product, runs: Table, tmp_
     assert (run.code, run.word) == (0, "undone"), run.console[-4000:]
     assert outside.complaints(before.disk) == []
     assert {role: changes(before, role) for role in before.trees} == {"system": {}, "windows": {}}
+
+
+def assert_medium_names_its_packages(medium: Product, folder: Path) -> None:
+    """build.json has each package with the hash of every file, and that nobody verified it."""
+    named = medium.described["drivers"]["packages"]
+    assert {p["source"].split("/")[1] for p in named} == {p.name for p in folder.iterdir()}
+    for one in named:
+        assert one["verified"] == "no"
+        place = folder / one["source"].split("/")[1]
+        digests = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in place.iterdir()}
+        assert {f["path"]: f["sha256"] for f in one["files"]} == digests
 
 
 def note(runs: Table, name: str, run: Run) -> None:
