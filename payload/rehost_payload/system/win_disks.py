@@ -77,7 +77,7 @@ class WindowsDisk:
                 pieces.append(piece)
                 position += len(piece)
         except Win32Error as error:
-            raise OSError(5, f"{error} at {position:#x}", self.info.path) from error
+            raise OSError(5, f"{error} at {position:#x}") from error
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         skip = offset - offset // sector * sector
         return data[skip : skip + max(0, end - offset)]
