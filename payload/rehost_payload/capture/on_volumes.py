@@ -6,32 +6,24 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from rehost_payload.capture.copy_state import STATE, CaptureState, from_json
+from rehost_payload.capture.targets import opened_volumes
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
-from rehost_payload.survey.cache import CachedSource
-from rehost_payload.survey.volumes import survey_disk, survey_volumes
+from rehost_payload.survey.model import Volume
 from rehost_payload.system.protocol import System
 
 _MOST_STATE = 64 << 20
 _PREFIX = "rehost-"
 
 
-def captures_on_volumes(system: System) -> Iterator[tuple[str, list[CaptureState]]]:
-    """(volume, captures on it) for every volume that has one. Raises SystemError_ where no disk can be listed."""
-    handles = system.disks()
-    try:
-        for index, handle in enumerate(handles):
-            source = CachedSource(handle)
-            with suppress(OSError):
-                for opened in survey_volumes(survey_disk(handle, source, f"disk{index}"), source, []):
-                    if opened.reader is not None:
-                        label = f" '{opened.volume.label}'" if opened.volume.label else ""
-                        found = list(_captures(opened.reader))
-                        if found:
-                            yield f"{opened.volume.id}{label}", found
-    finally:
-        for handle in handles:
-            handle.close()
+def captures_on_volumes(system: System) -> list[tuple[Volume, list[CaptureState]]]:
+    """Every volume that has captures, with these. Raises SystemError_ where no disk can be listed."""
+    return [
+        (opened.volume, found)
+        for _, volumes in opened_volumes(system)
+        for opened in volumes
+        if opened.reader is not None and (found := list(_captures(opened.reader)))
+    ]
 
 
 def _captures(reader: FileSystemReader) -> Iterator[CaptureState]:

@@ -113,7 +113,14 @@ class Places:
         if volume in self._guessed:
             return self._guessed[volume]
         guid = next((g for g, v in self._guids.items() if v == volume), None)
-        return f"\\\\?\\Volume{{{guid or volume}}}"
+        return f"\\\\?\\Volume{{{guid or self._stable_name(volume)}}}"
+
+    def _stable_name(self, volume: str) -> str:
+        """A name that does not depend on the order in which the disks were found."""
+        v = self._volumes[volume]
+        disk = self._disks[v.disk]
+        known = f"{disk.table.signature:08x}" if disk.table.signature is not None else disk.serial
+        return f"{known}-{v.offset:x}" if known else volume
 
     def original(self, volume: str, path: str) -> str:
         return self.root(volume) + path

@@ -87,6 +87,7 @@ class _Planner:
         self._found = found
         self._choices = choices
         self._refs: dict[str, VolumeRef] = {v.id: v.ref for v in found.volumes}
+        self._roots: dict[str, str] = {v.id: v.root for v in found.volumes}
         self._names = Names(_RESERVED)
         self._targets: dict[str, str] = {}  # by original, of what is planned
 
@@ -142,7 +143,10 @@ class _Planner:
                 missing.append(entry.file.original)
                 continue
             *folders, name = [p for p in entry.file.path.split("\\") if p]
-            place = "/".join(safe_name(f, 40) for f in [entry.file.volume, *folders[:3]])
+            # by letter or GUID: the kernel may number the disks in another order next time, and a resumed capture
+            # must find its files again
+            root = self._roots[entry.file.volume].rpartition("\\")[2].strip("{}:")
+            place = "/".join(safe_name(f, 40) for f in [root, *folders[:3]])
             target = self._take(ORPHANS, place, name, _key(entry.file))
             files.append(self._file(entry, target))
         return CaptureUnit(ORPHANS, ORPHANS, ORPHANS, "orphans", tuple(files), missing=tuple(missing))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rehost_payload.formats.errors import FormatError
@@ -46,32 +47,35 @@ class UnknownTarget(Exception):
         )
 
 
-def candidates(system: System) -> list[Candidate]:
-    """Every volume with a file system that Windows writes, except the medium's own. Reads only.
+def opened_volumes(system: System) -> Iterator[tuple[Disk, list[OpenVolume]]]:
+    """The volumes of each disk, opened for reading until the next one is asked for.
 
     Raises SystemError_ where the disks cannot be listed; a disk that does not answer is left out.
     """
-    found: list[Candidate] = []
     handles = system.disks()
     try:
         for index, handle in enumerate(handles):
-            if handle.info.boot_medium:
-                continue
             source = CachedSource(handle)
-            try:
+            with suppress(OSError):
                 disk = survey_disk(handle, source, f"disk{index}")
-                volumes = survey_volumes(disk, source, [])
-                windows = any(_has_windows(opened) for opened in volumes)
-                found += [
-                    _candidate(disk, opened, windows)
-                    for opened in volumes
-                    if opened.volume.file_system in _KNOWN and opened.volume.size >= _SMALLEST
-                ]
-            except OSError:
-                continue
+                yield disk, survey_volumes(disk, source, [])
     finally:
         for handle in handles:
             handle.close()
+
+
+def candidates(system: System) -> list[Candidate]:
+    """Every volume with a file system that Windows writes, except the medium's own. Reads only."""
+    found: list[Candidate] = []
+    for disk, volumes in opened_volumes(system):
+        windows = any(_has_windows(opened) for opened in volumes)
+        found += [
+            _candidate(disk, opened, windows)
+            for opened in volumes
+            if opened.volume.file_system in _KNOWN
+            and opened.volume.size >= _SMALLEST
+            and not disk.boot_medium
+        ]
     return found
 
 

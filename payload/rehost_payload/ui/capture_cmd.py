@@ -234,7 +234,8 @@ def _captures(folders: tuple[Path, ...], system: System | None) -> Iterator[tupl
     for folder in folders:
         yield str(folder), find_captures(readable_folder(folder))
     if system is not None:
-        yield from captures_on_volumes(system)
+        for volume, found in captures_on_volumes(system):
+            yield f"{volume.id} '{volume.label}'" if volume.label else volume.id, found
 
 
 @capture.command()

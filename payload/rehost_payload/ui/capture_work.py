@@ -4,7 +4,7 @@ look, show, ask, copy, write the way back, and say how it ended."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from rehost_payload.capture.copy_state import CaptureState, UnitState, find_capt
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.found import FoundHost
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
+from rehost_payload.capture.on_volumes import captures_on_volumes
 from rehost_payload.capture.plan import find_and_plan
 from rehost_payload.capture.selection import unknown_machines
 from rehost_payload.capture.targets import Candidate, UnknownTarget, candidates, choose
@@ -74,6 +75,9 @@ class Prepared:
     plan: CapturePlan
     targets: tuple[ChosenTarget, ...]
     target_findings: tuple[Finding, ...] = ()
+    resumed: Mapping[str, str] = field(
+        default_factory=dict
+    )  # target's name -> the capture there that goes on
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -148,8 +152,26 @@ def prepare(
     if unknown:
         names = [m.name for m in found.machines]
         raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
+    resumed = _resumed(system, plan, targets)
     judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
-    return Prepared(orders, found, plan, tuple(targets), assess_targets(plan, judged))
+    # what is there already needs no room: how much is still needed, the copy engine knows
+    judgement = tuple(
+        f
+        for f in assess_targets(plan, judged)
+        if not (f.id == "capture.target-small" and f.subject in resumed)
+    )
+    return Prepared(orders, found, plan, tuple(targets), judgement, resumed)
+
+
+def _resumed(system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]) -> dict[str, str]:
+    names = {t.volume.id: t.name for t in targets if t.volume is not None}
+    wanted = identity(plan)
+    return {
+        names[volume.id]: state.name
+        for volume, states in (captures_on_volumes(system) if names else ())
+        for state in states
+        if volume.id in names and state.identity == wanted
+    }
 
 
 # --- copying ---------------------------------------------------------------------------------------------------
