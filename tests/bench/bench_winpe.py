@@ -106,6 +106,8 @@ def _capture(wim: Path, pe: Path) -> Path:
         ("capture", "Microsoft Windows PE (x64)", ("--flags=9", "--compress=LZX:20")),
         ("append", "Microsoft Windows Setup (x64)", ("--flags=2", "--boot")),
     ):
+        if verb == "append":
+            write_files(pe, {"setup.exe": b"MZ", "sources/setup.exe": b"MZ"})
         subprocess.run(
             ["wimlib-imagex", verb, pe, wim, name, *options], check=True, stdout=subprocess.DEVNULL
         )
@@ -161,7 +163,7 @@ def main() -> None:
         other = work / "mkwinpeimg.iso"
         rows["mkwinpeimg --iso"] = measured(
             ["mkwinpeimg", "--iso", f"--windows-dir={work}/unpacked", f"--overlay={overlay.parent}",
-             "--arch=amd64", f"--tmp-dir={work}", other]
+             "--arch=amd64", f"--tmp-dir={work}/mkwinpeimg", other]
         )  # fmt: skip
         sizes = {p.name: round(p.stat().st_size / 1e6, 1) for p in (iso, work / "rehost.iso", other)}
     print(f"{'':<44}{'seconds':>9}{'RSS MB':>8}")
