@@ -27,7 +27,7 @@ from rehost_payload.survey.windows import survey_windows
 from support import driver_records, windows
 from support.disks import BASIC_DATA
 from support.driver_records import Driver, Keys
-from support.hives import make_hive
+from support.hives import dword, make_hive
 from support.memory_volume import MemoryVolume
 
 MIB = 1 << 20
@@ -49,6 +49,8 @@ NVME = controller("144d:a808:144d:a801", "010802")
 SERIES_8 = controller("9005:028d:9005:0552")
 SMART_3100 = controller("9005:028f:9005:0800")
 
+CRASH_CONTROL = "ControlSet001\\Control\\CrashControl"
+
 
 def tree(
     drivers: tuple[Driver, ...] = driver_records.IN_BOX,
@@ -56,10 +58,12 @@ def tree(
     files: Mapping[str, bytes | None] | None = None,
     release: windows.Release = windows.SERVER_2016,
 ) -> dict[str, bytes]:
-    """The files of an installation. ``system``: more keys of its SYSTEM hive; ``files``: None takes one away."""
+    """The files of an installation. ``system``: more keys of its SYSTEM hive; ``files``: None takes one away.
+
+    Stop errors stay on its screen already, so that this is not one more thing to be changed with every driver.
+    """
     found = windows.windows_tree(windows.BootFiles(), release, drivers)
-    if system:
-        found[SYSTEM] = make_hive(system, found[SYSTEM])
+    found[SYSTEM] = make_hive({CRASH_CONTROL: {"AutoReboot": dword(0)}, **(system or {})}, found[SYSTEM])
     for name, data in (files or {}).items():
         if data is None:
             found = {k: v for k, v in found.items() if k.lower() != name.lower()}

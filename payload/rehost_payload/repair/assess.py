@@ -23,6 +23,7 @@ from rehost_payload.repair.model import (
 )
 from rehost_payload.repair.rules import (
     bios,
+    crash_reboot,
     disks,
     driver_settings,
     driver_stack,
@@ -63,6 +64,7 @@ def assess(survey: Survey, choices: Choices | None = None) -> Assessment:
     """Every issue of a machine, worst first, and the plan that remedies what can be remedied."""
     view = View(survey, choices or Choices())
     issues = [i for rule in _RULES for i in rule(view)]
+    issues += crash_reboot.rules(view, issues)
     plan = compile_plan(view, issues)
     issues += _obstacles(view, plan)
     issues = [_raised(view, i, plan) for i in issues]

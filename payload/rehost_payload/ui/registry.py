@@ -110,6 +110,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "windows.device-policy": _params("windows"),
     "windows.letter-elsewhere": _params("windows letter volume"),
     "disk.san-policy": _params("windows disks"),
+    "windows.crash-reboot": _params("windows"),
     "driver.missing": _DRIVER,
     "driver.missing-data": _DRIVER,
     "driver.card-unknown": _DRIVER,

@@ -59,7 +59,7 @@ def test_a_package_is_installed_and_judged(gpt, stick, package):
     machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
     outcome = repair(machine)
     assert outcome.result.word is ResultWord.REPAIRED, outcome.result
-    assert found(outcome) == {"driver.missing"}
+    assert found(outcome) == {"driver.missing", "windows.crash-reboot"}
     assert disks.file_exists(gpt, gpt.windows, "Windows/System32/drivers/exraid.sys")
     assert outcome.result.verification is not None
     assert {c.verdict for c in outcome.result.verification.checks if c.id.startswith("verify.driver")} == {

@@ -531,6 +531,30 @@ def test_san_policy_matters_where_there_are_data_disks() -> None:
     assert "disk.san-policy" in found(replace(survey, disks=(first, data)))
 
 
+def test_a_stop_error_stays_on_the_screen_where_drivers_are_changed() -> None:
+    keys = {
+        offline.CRASH_CONTROL: {"AutoReboot": dword(1)},
+        "ControlSet002\\Control\\CrashControl": {"AutoReboot": dword(1)},
+        "ControlSet002\\Services\\arcsas": {"Type": dword(1), "Start": dword(0)},
+    }
+    files = tree(system=keys)
+    survey = surveyed(files, (SERIES_8,))
+    assert set(found(survey)) == {"driver.not-at-boot", "windows.crash-reboot"}
+    (action,) = plan(survey).actions
+    assert isinstance(action, EditHive)
+    for number in (1, 2):
+        key = (f"ControlSet{number:03d}", "Control", "CrashControl")
+        assert SetValue(key, "AutoReboot", 4, bytes(4)) in action.edits
+    mended(files, SERIES_8)
+
+
+def test_where_no_driver_is_changed_the_restart_is_left_alone() -> None:
+    files = tree(system={offline.CRASH_CONTROL: {"AutoReboot": dword(1)}})
+    assert found(surveyed(files, (AHCI,))) == {}
+    filters = tree(system={offline.CRASH_CONTROL: {"AutoReboot": dword(0)}})
+    assert "windows.crash-reboot" not in found(surveyed(filters, (SERIES_8,)))
+
+
 # --- Windows 7 and Server 2008 R2
 
 
