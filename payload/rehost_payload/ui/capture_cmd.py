@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from rehost_payload.ui.cli import language_option, texts_of
 from rehost_payload.ui.exit_codes import INTERRUPTED
 from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.survey_cmd import print_lines
@@ -27,23 +28,6 @@ if TYPE_CHECKING:
 NOT_PASSED = 3
 DECLINED = 4
 _MOST_EXTRA = 10
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _language(function: F) -> F:
-    return click.option(
-        "--lang",
-        "--language",
-        "language",
-        type=click.Choice(["en", "de"]),
-        help="Language of the text; default: your locale.",
-    )(function)
-
-
-def _texts(language: str | None) -> Texts:
-    from rehost_payload.ui.texts import Texts, language_of
-
-    return Texts(language_of(language))
 
 
 @click.group(invoke_without_command=True)
@@ -72,7 +56,7 @@ def _texts(language: str | None) -> Texts:
 @click.option("--yes", is_flag=True, help="The consent: copy without asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would be copied, and write nothing.")
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
-@_language
+@language_option
 @click.pass_context
 def capture(
     ctx: click.Context,
@@ -202,7 +186,7 @@ def _plain(outcome: CaptureOutcome) -> dict[str, object]:
 @capture.command("list")
 @click.argument("folders", nargs=-1, metavar="[DIR]...", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
-@_language
+@language_option
 def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
     """List captures on the volumes of this machine, or in folders. Nothing is mounted, nothing is changed.
 
@@ -216,7 +200,7 @@ def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
     from rehost_payload.ui.cli import make_worker, refusals
 
     worker = None if folders else make_worker(language, json_)
-    texts = _texts(language)
+    texts = texts_of(language)
     with refusals():
         found = list(_captures(folders, None if worker is None else worker.system))
     if json_:
@@ -240,7 +224,7 @@ def _captures(folders: tuple[Path, ...], system: System | None) -> Iterator[tupl
 
 @capture.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@_language
+@language_option
 def scripts(folder: Path, language: str | None) -> None:
     """Write restore.json, the restore scripts and index.html of a capture anew, from its manifests.
 
@@ -255,7 +239,7 @@ def scripts(folder: Path, language: str | None) -> None:
     from rehost_payload.system.protocol import SystemError_
     from rehost_payload.ui.capture_page import PAGE, to_html
 
-    texts = _texts(language)
+    texts = texts_of(language)
     try:
         target = folder_target(folder)
         contents = read_contents(target, "")
@@ -273,7 +257,7 @@ def scripts(folder: Path, language: str | None) -> None:
 @capture.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
-@_language
+@language_option
 def verify(folder: Path, json_: bool, language: str | None) -> None:
     """Read a whole capture, or one machine's folder of it, and say whether it is what was captured.
 
@@ -300,7 +284,7 @@ def verify(folder: Path, json_: bool, language: str | None) -> None:
     from rehost_payload.ui.console import speaks_utf8
     from rehost_payload.ui.progress import ProgressLine
 
-    texts = _texts(language)
+    texts = texts_of(language)
     utf8 = speaks_utf8(2, getattr(sys.stderr, "encoding", None))
     progress = ProgressLine(sys.stderr, texts, terminal=sys.stderr.isatty(), utf8=utf8)
     try:

@@ -64,6 +64,8 @@ def prepared_lines(prepared: Prepared, page: Page) -> list[str]:
             out += page.wrap(target_text(target, t), 0, 4)
             if target.name in prepared.resumed:
                 out += page.wrap(t("capture.resumed", folder=prepared.resumed[target.name]), 4)
+            if target.volume is not None and target.volume.volume.dirty:
+                out += page.wrap(t("capture.check-later"), 4)
     if worth_measuring(prepared):
         seconds = 2 * plan.size / _USUAL_RATE
         out += page.wrap(t("capture.estimate", time=time_text(seconds, t), rate=_USUAL_RATE // 1_000_000))

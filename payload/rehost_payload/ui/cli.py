@@ -37,7 +37,7 @@ def _with_exit_codes(function: F) -> F:
     return function
 
 
-def _language(function: F) -> F:
+def language_option(function: F) -> F:
     return click.option(
         "--lang",
         "--language",
@@ -86,7 +86,7 @@ def _sources(function: F) -> F:
 @_sources
 @_choices
 @_json
-@_language
+@language_option
 @click.pass_context
 @_with_exit_codes
 def diagnose(
@@ -117,7 +117,7 @@ def diagnose(
     from rehost_payload.repair.plan import plan as make_plan
     from rehost_payload.ui.run import EXIT, word_of
 
-    texts = _texts(language)
+    texts = texts_of(language)
     survey = _survey(survey_file, images, texts, pci)
     choices = Choices(windows, system_volume, disk)
     _check_choices(survey, choices)
@@ -140,7 +140,7 @@ def diagnose(
 @_sources
 @_choices
 @_json
-@_language
+@language_option
 @click.pass_context
 @_with_exit_codes
 def verify(
@@ -168,7 +168,7 @@ def verify(
     from rehost_payload.repair.verify import verify as make_verification
     from rehost_payload.ui.run import exit_of_verdict
 
-    texts = _texts(language)
+    texts = texts_of(language)
     survey = _survey(survey_file, images, texts, pci)
     choices = Choices(windows, system_volume, disk)
     _check_choices(survey, choices)
@@ -189,7 +189,7 @@ def verify(
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 @_choices
 @_json
-@_language
+@language_option
 @click.pass_context
 @_with_exit_codes
 def repair(
@@ -218,7 +218,7 @@ def repair(
     from rehost_payload.repair.session import Consent
     from rehost_payload.ui.run import EXIT
 
-    worker = _worker(_texts(language), quiet=as_json)
+    worker = _worker(texts_of(language), quiet=as_json)
     worker.attended = not yes
     choices = Choices(windows, system_volume, disk)
     if yes:
@@ -260,7 +260,7 @@ def repair(
 @click.option("--yes", is_flag=True, help="The consent: do not ask.")
 @click.option("--force", is_flag=True, help="Put the originals back even over what was changed since.")
 @_json
-@_language
+@language_option
 @click.pass_context
 @_with_exit_codes
 def undo(
@@ -284,7 +284,7 @@ def undo(
     from rehost_payload.ui.run import EXIT
     from rehost_payload.ui.work import is_yes, run_text
 
-    texts = _texts(language)
+    texts = texts_of(language)
     worker = _worker(texts, quiet=as_json)
     if as_list or not yes:
         with refusals():
@@ -323,7 +323,7 @@ def undo(
 @click.command()
 @click.option("--from", "source", type=_FILE, required=True, metavar="FILE", help="The report.json of a run.")
 @click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="The page to be written.")
-@_language
+@language_option
 def report(source: Path, output: Path, language: str | None) -> None:
     """Make the HTML page of a run again from its report.json, for instance in the other language.
 
@@ -346,7 +346,7 @@ def report(source: Path, output: Path, language: str | None) -> None:
         raise click.ClickException(
             f"{output}: the page would replace the run's own record; name another file"
         )
-    page = pages.to_html(document, _texts(language).language)
+    page = pages.to_html(document, texts_of(language).language)
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as e:
@@ -357,7 +357,7 @@ def report(source: Path, output: Path, language: str | None) -> None:
 
 
 @click.command()
-@_language
+@language_option
 @click.pass_context
 def menu(ctx: click.Context, language: str | None) -> None:
     """The menu that the recovery medium starts: survey, repair, undo. Obeys an answer file first.
@@ -402,7 +402,7 @@ commands: list[click.Command] = [
 ]
 
 
-def _texts(language: str | None) -> Texts:
+def texts_of(language: str | None) -> Texts:
     from rehost_payload.ui.answer import OrdersError, command_line_orders
     from rehost_payload.ui.texts import Texts, language_of
 
@@ -513,7 +513,7 @@ def _check_choices(survey: Survey, choices: Choices) -> None:
 
 def make_worker(language: str | None, quiet: bool, system: System | None = None) -> Worker:
     """A worker for a command that stands in another module."""
-    return _worker(_texts(language), quiet, system)
+    return _worker(texts_of(language), quiet, system)
 
 
 def _worker(texts: Texts, quiet: bool, system: System | None = None) -> Worker:
