@@ -13,7 +13,6 @@ from regipy.registry import RegistryHive
 
 from rehost_payload.drivers.inject import inject
 from rehost_payload.drivers.inject_model import Injection, Package
-from rehost_payload.drivers.settings import enable_service
 from rehost_payload.formats.hive import DeleteKey, Hive, SetValue
 from rehost_payload.formats.inf import parse_inf
 from rehost_payload.formats.inf_install import source_files
@@ -161,15 +160,3 @@ def test_a_vendors_package_with_drivers_made_by_the_test(inf: str, name: str) ->
     assert injection.edits
     assert f"System32\\drivers\\{services[0]}.sys".lower() in {f.path.lower() for f in injection.files}
     assert owner not in {n for _, n in untouched(name)}
-
-
-@pytest.mark.parametrize("name", ["win81-x64", "win10-1709-x64"])
-@pytest.mark.parametrize("service", ["arcsas", "amdsata", "stornvme", "megasas"])
-def test_a_demoted_driver_of_windows_starts_again(name: str, service: str) -> None:
-    before = clean(name)
-    assert ("ControlSet001\\Services\\" + service + "\\StartOverride", "0") in untouched(name)
-    edits = enable_service(Hive.parse(before), service)
-    after = edit_hive(before, edits)
-    gone = untouched(name).keys() - hives.values(after).keys()
-    assert {k for k, _ in gone} == {f"ControlSet001\\Services\\{service}\\StartOverride"}
-    assert enable_service(Hive.parse(after), service) == ()

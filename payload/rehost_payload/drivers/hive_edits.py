@@ -18,7 +18,6 @@ from rehost_payload.formats.hive import (
     Value,
     encode_string,
     encode_strings,
-    fold,
 )
 
 Path = tuple[str, ...]
@@ -67,8 +66,3 @@ def still_needed(hive: Hive, edits: Iterable[HiveEdit]) -> Iterator[HiveEdit]:
                 yield edit
         elif value is None or (value.type, value.data) != (edit.type, edit.data):
             yield edit
-
-
-def without(values: Iterable[str], unwanted: str) -> tuple[str, ...]:
-    """A list of names without one of them, whatever its case."""
-    return tuple(v for v in values if fold(v) != fold(unwanted))

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rehost_payload.drivers import settings
 from rehost_payload.drivers.inject import CATALOGS, STORE
-from rehost_payload.formats.hive import Hive
+from rehost_payload.formats.hive import DeleteKey
 from rehost_payload.repair.apply import apply_plan, prepare
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.journal import Journal
@@ -29,6 +28,7 @@ from support.image_system import ImageMachine
 from .test_power_cut import Fuse, PowerCut
 
 CONFIG = "Windows/System32/config"
+AWAKE = tuple(DeleteKey((f"ControlSet00{n}", "Services", "inbox", "StartOverride")) for n in (1, 2))
 HIVE, LOG = f"{CONFIG}/SYSTEM", f"{CONFIG}/SYSTEM.LOG1"
 
 
@@ -96,7 +96,7 @@ class Lab:
             volume=self.volume,
             path="\\Windows\\System32\\config\\SYSTEM",
             before_sha256=self.sha(HIVE),
-            edits=settings.enable_service(Hive.parse(database_hive()), "inbox"),
+            edits=AWAKE,
             finding="driver.demoted",
             replay=True,
             remove_logs=("\\Windows\\System32\\config\\SYSTEM.LOG1",),
