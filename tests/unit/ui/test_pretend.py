@@ -53,7 +53,10 @@ def test_would_it_start_behind_that_card(
     monkeypatch.delenv("REHOST_DRIVERS", raising=False)
     assert findings(capsys, server) == (0, [])
     assert findings(capsys, server, "--pci", "PCI\\VEN_1022&DEV_7901&CC_010601") == (0, [])
-    assert findings(capsys, server, "--pci", "9005:028D:9005:0552")[1] == ["driver.not-at-boot"]
+    assert findings(capsys, server, "--pci", "9005:028D:9005:0552")[1] == [
+        "driver.not-at-boot",
+        "windows.crash-reboot",
+    ]
     assert findings(capsys, server, "--pci", "9005:028D")[1] == ["driver.card-unknown"]
     assert findings(capsys, server, "--pci", "9005:028F:9005:0800") == (3, ["driver.missing"])
     assert run(rehost, ["verify", "--image", str(server.path), "--pci", "9005:028F:9005:0800"]) == 3
