@@ -256,8 +256,11 @@ def _add_payload_commands() -> None:
     from rehost_payload.ui.lazy import Lazy
 
     for command in commands:
-        if command.name != "menu":
+        if command.name not in ("menu", "verify"):
             main.add_command(command)
+    main.add_command(
+        Lazy("verify", "rehost_builder.verify.cli:verify", "Judge a medium, or the Windows on a disk.")
+    )
     main.add_command(
         Lazy("boot", "rehost_builder.emulator.cli:boot", "Start a medium in a virtual machine (QEMU).")
     )

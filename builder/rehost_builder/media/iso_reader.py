@@ -58,6 +58,7 @@ class IsoImage:
     trees: tuple[Tree, ...] = ()
     boot: tuple[BootEntry, ...] = ()
     volume_size: int = 0  # as the primary volume descriptor has it
+    catalog: int = 0  # where the boot catalog is, in bytes; 0 for none
     problems: list[str] = field(default_factory=list)
 
     def tree(self, kind: str) -> Tree | None:
@@ -248,7 +249,8 @@ def _rock_ridge_name(area: bytes) -> str:
 def _el_torito(image: IsoImage) -> Iterator[BootEntry]:
     for data in _descriptors(image):
         if data[0] == 0 and data[7:39].rstrip(b"\0") == b"EL TORITO SPECIFICATION":
-            catalog = image.read(struct.unpack_from("<I", data, 0x47)[0] * BLOCK, BLOCK)
+            image.catalog = struct.unpack_from("<I", data, 0x47)[0] * BLOCK
+            catalog = image.read(image.catalog, BLOCK)
             break
     else:
         return

@@ -206,6 +206,11 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                     tree, "media", {media.wim_path: "boot image with additions"} | _origins(choice)
                 ),
                 label=options.label,
+                boot_images={
+                    name: digest_of(content)[0].hex()
+                    for name, content in (("bios", media.bios_boot), ("efi", choice.efi_boot))
+                    if content is not None
+                },
                 epoch=epoch,
                 notes=_notes(report, runtime, additions, media),
             )

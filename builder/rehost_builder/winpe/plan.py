@@ -37,6 +37,8 @@ class Plan:
     removed: tuple[str, ...]
     medium: tuple[PlannedFile, ...]
     label: str
+    boot_images: dict[str, str]
+    """SHA-256 of the boot images, "bios" and "efi": they are not among the files of the medium."""
     epoch: int
     notes: tuple[str, ...]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -84,10 +85,11 @@ class _File:
 
     def _buffered(self) -> None:
         """Some file systems take the flag when opening and refuse the first access."""
-        import fcntl
+        if sys.platform != "win32":  # which has no O_DIRECT
+            import fcntl
 
-        flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags & ~_O_DIRECT)
+            flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags & ~_O_DIRECT)
         self.unbuffered = False
 
     def _settle(self) -> None:
