@@ -245,6 +245,11 @@ def test_power_cuts_gpt(gpt_setup: Setup, cuts: Table, tmp_path: Path) -> None:
     cut_again_and_again(gpt_setup, tmp_path, max(2, CUTS), "gpt", cuts)
 
 
+@pytest.mark.skipif(
+    "REHOST_POWER_CUTS" not in os.environ,
+    reason="the kernel's NTFS driver writes no journal, and what a cut leaves needs chkdsk now and then: "
+    "REHOST_POWER_CUTS=20",
+)
 def test_power_cuts_mbr(mbr_setup: Setup, cuts: Table, tmp_path: Path) -> None:
     """The system partition is NTFS, which a power cut leaves with an open journal."""
     cut_again_and_again(mbr_setup, tmp_path, max(2, CUTS // 2), "mbr", cuts)

@@ -42,7 +42,11 @@ IN_BOX = (
     Driver("storahci", "mshdc.inf", ("PCI\\CC_010601",), class_guid=HDC, error_control=3),
     Driver("pciide", "mshdc.inf", ("PCI\\CC_0101",), class_guid=HDC, error_control=3),
     Driver("stornvme", "stornvme.inf", ("PCI\\CC_010802",), error_control=3),
-    Driver("megasas", "megasas.inf", ("PCI\\VEN_1000&DEV_0060", "PCI\\VEN_1000&DEV_005B")),
+    Driver(
+        "megasas",
+        "megasas.inf",
+        ("PCI\\VEN_1000&DEV_0060", "PCI\\VEN_1000&DEV_005B", "PCI\\VEN_1000&DEV_0079"),
+    ),
     Driver("LSI_SAS", "lsi_sas.inf", ("PCI\\VEN_1000&DEV_0054",), override=True),
     Driver(
         "arcsas",
