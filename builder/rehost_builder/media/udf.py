@@ -6,13 +6,14 @@ not find the "BOOTMGR.;1" of a strict ISO 9660 name. pycdlib's "2.60" writes UDF
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import pycdlib
 import pycdlib.udf
@@ -73,14 +74,67 @@ def write_winpe_iso(
 
 
 def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content]) -> None:
+    pool = files.enter_context(_Pool())
     made = {"."}
     for path in sorted(tree):
         for folder in reversed(PurePosixPath(path).parents):
             if str(folder) not in made:
                 made.add(str(folder))
                 iso.add_directory(udf_path=f"/{folder}")
-        source = files.enter_context(open_content(tree[path]))
-        iso.add_fp(source, size_of(tree[path]), udf_path=f"/{path}")
+        iso.add_fp(_Late(path, tree[path], pool), size_of(tree[path]), udf_path=f"/{path}")
+
+
+class _Pool:
+    """The one file that is open: a medium may have more files than a program may have open."""
+
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._file: BinaryIO | None = None
+
+    def open(self, owner: object, content: Content) -> BinaryIO:
+        if self._file is None or self._owner is not owner:
+            self.__exit__()
+            self._file, self._owner = open_content(content), owner
+        return self._file
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+class _Late:
+    """FIX for pycdlib 1.22, which wants every file open from `add_fp` until the end, and writes less than was announced
+    without a word where one has become shorter. Opened when it is read, and held to its size.
+    """
+
+    def __init__(self, path: str, content: Content, pool: _Pool) -> None:
+        self._path = path
+        self._content = content
+        self._pool = pool
+        self._at = 0
+        self._size = size_of(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, length: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if length < 0 else min(length, left)
+        file = self._pool.open(self, self._content)
+        file.seek(self._at)
+        data = file.read(wanted)
+        if len(data) < wanted:
+            raise OSError(errno.EIO, "the file has become shorter while it was read", self._path)
+        self._at += len(data)
+        return data
 
 
 def _catalog_name(tree: Mapping[str, Content]) -> str:

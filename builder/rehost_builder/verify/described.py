@@ -111,6 +111,6 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable():
         raise FormatError(WHAT, f"{where} has something other than a text")
     return value

@@ -43,7 +43,9 @@ class Medium:
         except FormatError as e:
             # what cannot be read because the image is too short is said once, by the point about that
             verdict, reason = (Verdict.UNKNOWN if self.cut_off else Verdict.FAIL), str(e)
-        self.points.append(Point(name, title, verdict, reason, needed))
+        # names on a medium may hold anything, terminal sequences too
+        shown = "".join(c if c.isprintable() else "?" for c in reason)
+        self.points.append(Point(name, title, verdict, shown, needed))
         return verdict is Verdict.PASS
 
     def find(self, path: str) -> IsoFile | None:
