@@ -7,6 +7,7 @@ not find the "BOOTMGR.;1" of a strict ISO 9660 name. pycdlib's "2.60" writes UDF
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -106,12 +107,13 @@ class _Pool:
         self._file = None
 
 
-class _Late:
+class _Late(io.RawIOBase):
     """FIX for pycdlib 1.22, which wants every file open from `add_fp` until the end, and writes less than was announced
     without a word where one has become shorter. Opened when it is read, and held to its size.
     """
 
     def __init__(self, path: str, content: Content, pool: _Pool) -> None:
+        super().__init__()
         self._path = path
         self._content = content
         self._pool = pool

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pycdlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +20,6 @@ from rehost_builder.media.iso9660 import Content, write_iso
 from rehost_builder.media.iso_reader import IsoImage, open_iso
 from rehost_builder.verify.model import MediumReport, Verdict
 from rehost_builder.verify.run import verify_medium
-from rehost_payload.formats.errors import FormatError
 from support.pe_image import SUBSYSTEM_EFI, make_pe
 
 EPOCH = 1_700_000_000
@@ -235,57 +231,3 @@ def test_changed_media_never_break_it(
     except BuildError:  # not even directories are left
         return
     assert all(p.reason.isprintable() for p in report.points)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The same tree by three writers that are not ours."""
-    work = tmp_path_factory.mktemp("trees")
-    files = {f"folder{n % 5}/deep/File {n}.txt": bytes([n]) * (n * 300) for n in range(40)}
-    for name, data in files.items():
-        (work / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / "tree" / name).write_bytes(data)
-    iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, udf="2.60")
-    for folder in sorted({str(p) for n in files for p in list(Path(n).parents)[:-1]}):
-        iso.add_directory(udf_path=f"/{folder}")
-    for name, data in files.items():
-        iso.add_fp(io.BytesIO(data), len(data), udf_path=f"/{name}")
-    out = io.BytesIO()
-    iso.write_fp(out)
-    made = {"pycdlib": out.getvalue()}
-    for program, arguments in {
-        "xorriso": ("-as", "mkisofs", "-R", "-J", "-quiet"), "genisoimage": ("-R", "-J", "-udf", "-quiet"),
-    }.items():  # fmt: skip
-        target = work / f"{program}.iso"
-        try:
-            subprocess.run(
-                [program, *arguments, "-o", target, work / "tree"], check=True, capture_output=True
-            )
-        except FileNotFoundError:
-            continue
-        made[program] = target.read_bytes()
-    for data in made.values():
-        image = opened(data)
-        assert not image.problems
-        for tree in image.trees:
-            if tree.kind != "iso9660" or "README" not in str(tree.files):
-                found = {p: image.content(f) for p, f in tree.files.items()}
-                assert found == files or not found, tree.kind
-    return made
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data(), changes=CHANGES)
-def test_the_reader_raises_format_errors_only(
-    images: dict[str, bytes], data: Any, changes: list[tuple[int, int]]
-) -> None:
-    original = images[data.draw(st.sampled_from(sorted(images)))]
-    try:
-        image = opened(_changed(original, changes))
-        for tree in image.trees:
-            for file in tree.files.values():
-                if file.size < 1 << 20:
-                    image.content(file)
-    except FormatError:
-        pass
