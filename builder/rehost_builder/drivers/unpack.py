@@ -56,8 +56,9 @@ def opened(place: Path, limits: Limits = LIMITS) -> Iterator[Path]:
 
     Raises BuildError for an archive that cannot or must not be unpacked; OSError where ``place`` cannot be read.
     """
+    if stat.S_ISFIFO(place.stat().st_mode):  # to open one is to wait for ever
+        raise BuildError(f"{place.name} is a named pipe", "give a folder, an INF or an archive")
     if place.is_dir() or place.suffix.lower() == ".inf":
-        place.stat()
         yield place
         return
     with tempfile.TemporaryDirectory(prefix="rehost-drivers-") as name:

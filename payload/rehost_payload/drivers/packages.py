@@ -57,7 +57,8 @@ class Refusal:
 def find_infs(places: Iterable[Path]) -> Iterator[Path]:
     """INFs in folders and below, in a fixed order; links are not followed. OSError where a place cannot be read.
 
-    FormatError for folders with more than MAX_INFS: a whole disk was named by mistake.
+    FormatError for folders with more than MAX_INFS: a whole disk was named by mistake. What is called .inf and is no
+    plain file is left out: whoever opens a named pipe waits for ever.
     """
     count = 0
     for place in places:
@@ -73,7 +74,7 @@ def find_infs(places: Iterable[Path]) -> Iterator[Path]:
             folders.sort()
             for name in sorted(names):
                 path = Path(folder, name)
-                if name.lower().endswith(".inf") and not path.is_symlink():
+                if name.lower().endswith(".inf") and not path.is_symlink() and path.is_file():
                     count += 1
                     if count > MAX_INFS:
                         raise FormatError("driver folder", f"{place} has more than {MAX_INFS} INF files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,8 @@ def test_folders_are_searched_in_order_and_links_are_not_followed(tmp_path: Path
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "link.inf").symlink_to(tmp_path / "c.inf")
+    (tmp_path / "folder.inf").mkdir()
+    os.mkfifo(tmp_path / "pipe.inf")
     found = [str(p.relative_to(tmp_path)) for p in find_infs([tmp_path, tmp_path / "c.inf"])]
     assert found == ["c.inf", "a/x/one.inf", "b/two.INF", "c.inf"]
     with pytest.raises(FileNotFoundError):

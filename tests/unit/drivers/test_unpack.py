@@ -184,6 +184,7 @@ def longer_than_announced(path: Path) -> None:
         (lambda p: p.write_bytes(b"PK\x05\x06"), "is damaged"),
         (lambda p: p.write_bytes(b""), "is no archive that is known"),
         (lambda p: p.write_bytes(b"Rar!\x1a\x07"), "is no archive that is known"),
+        (os.mkfifo, "is a named pipe"),
     ],
 )
 def test_refused(make: Callable[[Path], None], text: str, tmp_path: Path) -> None:
