@@ -51,7 +51,13 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
     try:
         for place in (p for given in packages for p in with_archives(given)):
             with opened(place) as folder:
-                reports += [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
+                found = [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
+            reports += found
+            if not found and (place not in packages or with_archives(place) == [place]):
+                click.echo(
+                    f"{place} holds no driver package: no INF file is in it (links are not followed)",
+                    err=True,
+                )
     except OSError as e:
         raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
     except FormatError as e:

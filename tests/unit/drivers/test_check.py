@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -485,7 +486,15 @@ def test_a_signer_that_is_not_known_is_no_pass(tmp_path: Path) -> None:
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
-    assert run(tmp_path).exit_code == 3
+    empty = run(tmp_path)
+    assert empty.exit_code == 3
+    assert f"{tmp_path} holds no driver package: no INF file is in it" in empty.stderr
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("readme.txt", "")
+    assert run("--json", tmp_path).stdout.strip() == "[]"
+    assert run(tmp_path).stderr.splitlines() == [
+        f"{tmp_path}/d.zip holds no driver package: no INF file is in it (links are not followed)"
+    ]
     missing = run(tmp_path / "nothing")
     assert missing.exit_code == 1
     assert "No such file" in missing.stderr
