@@ -139,7 +139,7 @@ def _wanted(controller: Controller | None) -> str:
 def _none_fits(candidates: Sequence[Candidate], refusals: Sequence[Refusal]) -> str:
     if candidates:
         return "whether a package at hand fits depends on the card"
-    return "no package at hand fits" if refusals else "no package was given (--drivers)"
+    return "no package at hand fits" if refusals else "no package at hand (--drivers)"
 
 
 def _download(controller: Controller | None) -> list[str]:

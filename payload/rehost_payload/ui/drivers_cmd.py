@@ -217,6 +217,13 @@ def match(
         raise click.BadParameter("4 or 6 hex digits", param_hint="--class")
     if class_code:
         device = dataclasses.replace(device, class_code=class_code.upper())
+    for place in places:
+        if place.is_file() and place.suffix.lower() != ".inf":
+            raise click.BadParameter(
+                f"{place} is neither a folder nor an INF; an archive has to be unpacked first "
+                "(rehost drivers check and rehost build take it as it is)",
+                param_hint="--drivers",
+            )
     target = with_product(target, product)
     try:
         candidates, refusals = judge(find_infs(places), device, target)

@@ -54,7 +54,7 @@ def _candidate(candidate: Candidate) -> Iterator[str]:
         ("driver", ", ".join((candidate.service, *candidate.further_services))),
         ("version", candidate.rank.driver.text),
         ("matches", f"{candidate.device_id}  {candidate.description}"),
-        ("rank", f"{candidate.rank.text} (lowest wins); signatures are not verified here"),
+        ("rank", f"{candidate.rank.text} (lowest wins); signatures and driver files are not looked at here"),
         *(("warning", text) for text in candidate.warnings),
     ]
     if candidate.subsystems:

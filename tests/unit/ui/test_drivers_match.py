@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             "--pci 9005:028F --windows 14393",
-            "Windows Server 2016 (10.0.14393): needs SmartPqi; no package was given (--drivers)",
+            "Windows Server 2016 (10.0.14393): needs SmartPqi; no package at hand (--drivers)",
             3,
         ),
         (
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             "--pci 9005:028D:9005:0558",
-            "Windows Server 2016 (10.0.14393): not known; no package was given (--drivers)",
+            "Windows Server 2016 (10.0.14393): not known; no package at hand (--drivers)",
             3,
         ),
         (
@@ -70,12 +70,12 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             "--pci 1022:43BD --class 0104",
-            "Windows Server 2016 (10.0.14393): needs rcbottom, rcraid, rccfg; no package was given (--drivers)",
+            "Windows Server 2016 (10.0.14393): needs rcbottom, rcraid, rccfg; no package at hand (--drivers)",
             3,
         ),
         (
             "--pci 1234:5678",
-            "Windows Server 2016 (10.0.14393): not known; no package was given (--drivers)",
+            "Windows Server 2016 (10.0.14393): not known; no package at hand (--drivers)",
             3,
         ),
     ],
@@ -143,3 +143,12 @@ def test_wrong_usage(arguments: str, code: int, message: str) -> None:
     result = match(*arguments.split())
     assert result.exit_code == code
     assert message in result.stderr
+
+
+def test_an_archive_is_no_package_that_does_not_fit(tmp_path: Path) -> None:
+    archive = tmp_path / "SmartPQI.zip"
+    archive.write_bytes(b"PK\x05\x06" + bytes(18))
+    result = match("--pci", "9005:028F", "--drivers", archive)
+    assert result.exit_code == 2
+    assert "has to be unpacked first" in result.stderr
+    assert result.stdout == ""
