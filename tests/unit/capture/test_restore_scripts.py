@@ -127,8 +127,52 @@ def test_nothing_is_started_or_deleted() -> None:
     """The one Remove-VM takes a machine back that was begun a moment ago; the one Delete is of our temporary file."""
     names = [c.name for script in SCRIPTS.values() for c in script.commands]
     removed = {n for n in names if n.startswith(("Remove-", "Clear-", "Format-", "Start-", "Dismount-"))}
-    assert removed == {"Remove-VM", "Remove-VMSavedState", "Remove-VMNetworkAdapter", "Clear-Letter"}
+    assert removed == {
+        "Remove-VM",
+        "Remove-VMSavedState",
+        "Remove-VMNetworkAdapter",
+        "Remove-VMDvdDrive",
+        "Clear-Letter",
+    }
     assert names.count("Remove-VM") == 1
     deleted = [m for script in SCRIPTS.values() for m, _, _ in script.changing_methods if m == "Delete"]
     assert deleted == ["Delete"]
     assert b"[IO.File]::Delete((Get-Long $partial))" in scripts()["Restore-VM.ps1"]
+
+
+def function(name: str, of: str) -> str:
+    """The text of one function of a script."""
+    found = re.search(rf"^function {re.escape(of)}\b.*?^}}", scripts()[name].decode(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+def test_what_an_interrupted_copy_has_written_needs_no_room_again() -> None:
+    """Else a disk that takes the machine once, and no more, refuses the second run."""
+    text = function("Restore-VM.ps1", "Restore-File")
+    assert "$file.size - (Get-PartialSize $file.original)" in text
+    assert "Measure-Object" not in text
+    assert "$path.rehost-part" in function("Restore-VM.ps1", "Get-PartialSize")
+
+
+def test_folders_of_long_paths_are_made_in_the_long_form() -> None:
+    text = function("Restore-VM.ps1", "Copy-Back")
+    assert "[IO.Path]::GetDirectoryName((Get-Long $file.original))" in text
+
+
+def test_a_disk_goes_where_windows_has_put_a_dvd_drive() -> None:
+    """New-VM gives generation 1 a DVD drive at IDE 1:0; it makes way before the disk is attached, not afterwards."""
+    text = function("Restore-VM.ps1", "Add-OldDisk")
+    assert text.index("ShouldProcess") < text.index("Remove-VMDvdDrive") < text.index("Add-VMHardDiskDrive")
+
+
+def test_a_default_folder_on_a_drive_that_is_gone_ends_nothing() -> None:
+    text = function("Restore-Host.ps1", "Set-OldSetting")
+    for path in ("machine_path", "disk_path"):
+        assert text.index(f"(Test-Drive $old.{path})") < text.index(f"CreateDirectory($old.{path})")
+    assert "Write-Left" in function("Restore-Host.ps1", "Test-Drive")
+
+
+def test_a_problem_without_a_source_is_left_to_the_second_comparison() -> None:
+    text = function("Restore-VM.ps1", "Resolve-Problem")
+    assert text.index("$null -eq $source") < text.index("$source.GetType()")

@@ -143,16 +143,26 @@ function Set-OldLetter {
 
 # --- settings of the host --------------------------------------------------------------------------------------------
 
+function Test-Drive([string] $path) {
+    # an array that is gone must not keep the switches from being made
+    $root = [IO.Path]::GetPathRoot($path)
+    if (-not [IO.Directory]::Exists($root)) {
+        Write-Left "default folder $path : there is no drive $root (yet)"
+        return $false
+    }
+    return $true
+}
+
 function Set-OldSetting {
     $now = Get-VMHost
     $old = $data.host
-    if ($old.machine_path -and $now.VirtualMachinePath -ne $old.machine_path) {
+    if ($old.machine_path -and (Test-Drive $old.machine_path) -and $now.VirtualMachinePath -ne $old.machine_path) {
         if ($PSCmdlet.ShouldProcess($old.machine_path, 'Default folder of virtual machines')) {
             [void] [IO.Directory]::CreateDirectory($old.machine_path)
             Set-VMHost -VirtualMachinePath $old.machine_path -Confirm:$false
         }
     }
-    if ($old.disk_path -and $now.VirtualHardDiskPath -ne $old.disk_path) {
+    if ($old.disk_path -and (Test-Drive $old.disk_path) -and $now.VirtualHardDiskPath -ne $old.disk_path) {
         if ($PSCmdlet.ShouldProcess($old.disk_path, 'Default folder of virtual hard disks')) {
             [void] [IO.Directory]::CreateDirectory($old.disk_path)
             Set-VMHost -VirtualHardDiskPath $old.disk_path -Confirm:$false

@@ -86,6 +86,15 @@ function Get-Sha256([string] $path) {
     }
 }
 
+function Get-PartialSize([string] $path) {
+    # what an interrupted run has copied already needs no room any more
+    $info = New-Object IO.FileInfo((Get-Long "$path.rehost-part"))
+    if ($info.Exists) {
+        return $info.Length
+    }
+    return 0
+}
+
 function Test-Present($file) {
     # 'missing', 'same' or 'differs'
     $info = New-Object IO.FileInfo((Get-Long $file.original))
@@ -110,7 +119,7 @@ function Copy-Back($file) {
     if ($PSCmdlet.ShouldProcess($file.original, ('Copy back ({0:N0} MB)' -f ($file.size / $mb)))) {
         $source = [IO.Path]::Combine($PSScriptRoot, ($file.path -replace '/', '\'))
         $partial = $file.original + '.rehost-part'
-        [void] [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($file.original))
+        [void] [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName((Get-Long $file.original)))
         $in = New-Object IO.FileStream((Get-Long $source), 'Open', 'Read', 'Read')
         try {
             $out = New-Object IO.FileStream((Get-Long $partial), 'OpenOrCreate', 'ReadWrite', 'None')
@@ -171,7 +180,10 @@ function Restore-File($machine) {
         if (-not [IO.Directory]::Exists($group.Name)) {
             throw "There is no drive $($group.Name). Run Restore-Host.ps1, or give a new volume this letter."
         }
-        $need = ($group.Group | Measure-Object -Property size -Sum).Sum
+        $need = 0
+        foreach ($file in $group.Group) {
+            $need += [Math]::Max(0, $file.size - (Get-PartialSize $file.original))
+        }
         $free = (New-Object IO.DriveInfo($group.Name)).AvailableFreeSpace
         if ($free -lt $need) {
             throw ('{0} has {1:N0} MB free, {2:N0} MB are needed.' -f $group.Name, ($free / $mb), ($need / $mb))
@@ -209,6 +221,9 @@ function Select-Switch([string] $wanted) {
 
 function Resolve-Problem($machine, $problem) {
     $source = $problem.Source
+    if ($null -eq $source) {
+        return # nothing that could be changed: the second comparison names it
+    }
     $kind = $source.GetType().Name
     if ($problem.MessageId -eq 33012 -and $PSCmdlet.ShouldProcess($machine.name, $problem.Message)) {
         # its switch is missing; for what the message names, the captured adapters say the name
@@ -266,6 +281,10 @@ function Add-OldDisk($vm, $machine) {
             while ($disk.controller -eq 'SCSI' -and @(Get-VMScsiController -VM $vm).Count -le $disk.number) {
                 Add-VMScsiController -VM $vm -Confirm:$false
             }
+            # generation 1 is made with a DVD drive at IDE 1:0, where the old machine may have had a disk
+            Get-VMDvdDrive -VM $vm | Where-Object {
+                $disk.controller -eq 'IDE' -and $_.ControllerNumber -eq $disk.number -and $_.ControllerLocation -eq $disk.slot
+            } | Remove-VMDvdDrive -Confirm:$false
             $place = @{
                 VM = $vm
                 ControllerType = $disk.controller
