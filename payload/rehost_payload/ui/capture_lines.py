@@ -158,7 +158,9 @@ def outcome_lines(outcome: CaptureOutcome, page: Page) -> list[str]:
     if outcome.state is not None:
         out += page.wrap(t("capture.where", folder=outcome.plan.name))
     if outcome.refused is None or outcome.word is not ResultWord.BLOCKED:
-        out += page.wrap(f"{t('show.next')}: {t.part('result', word, 'next') or ''}")
+        # the same word after a repair has another next step
+        following = t.part("result", word, "capture-next") or t.part("result", word, "next") or ""
+        out += page.wrap(f"{t('show.next')}: {following}")
     return out
 
 
