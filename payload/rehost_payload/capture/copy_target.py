@@ -23,6 +23,11 @@ from rehost_payload.system.capture_target import AlignedBuffer, CaptureTarget, T
 from rehost_payload.system.protocol import SystemError_
 
 
+def room_for(jobs: Sequence[Job]) -> int:
+    """Bytes that the files take where nothing of them is yet; an allowance for folders and lists included."""
+    return (16 << 20) + sum(job.file.size + (16 << 10) for job in jobs)
+
+
 class TargetRun:
     """``folder`` is the capture's. Raises OtherCapture and SystemError_ when it is made, not later."""
 
@@ -72,11 +77,11 @@ class TargetRun:
 
     def needed(self, jobs: Sequence[Job]) -> int:
         """Bytes that are still to be allocated; an allowance for folders and lists included."""
-        total = 16 << 20
+        total = room_for(jobs)
         for job in jobs:
             place = self.place(job.path)
             there = max(self.target.size(place) or 0, self.target.size(place + PART) or 0)
-            total += max(0, job.file.size - there) + (16 << 10)
+            total -= min(job.file.size, there)
         return total
 
     # --- copying a file ---

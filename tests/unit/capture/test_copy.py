@@ -337,9 +337,11 @@ def test_when_all_targets_fail_nothing_is_complete() -> None:
 
 def test_a_full_target_is_refused_before_the_start() -> None:
     plan, source = sample()
+    first, second = memory(), memory("b", capacity=1 << 20)
     with pytest.raises(CaptureRefused) as error:
-        copy(plan, source, memory(), memory("b", capacity=1 << 20))
+        copy(plan, source, first, second)
     assert (error.value.code, error.value.subject) == ("no-space", "disk b")
+    assert [list(first.names("")), list(second.names(""))] == [[], []]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

@@ -142,7 +142,9 @@ def test_nothing_is_started_or_deleted() -> None:
 
 def function(name: str, of: str) -> str:
     """The text of one function of a script."""
-    found = re.search(rf"^function {re.escape(of)}\b.*?^}}", scripts()[name].decode(), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        rf"^function {re.escape(of)}\b.*?^}}", scripts()[name].decode(), re.DOTALL | re.MULTILINE
+    )
     assert found is not None
     return found[0]
 
