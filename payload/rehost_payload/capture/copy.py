@@ -9,8 +9,8 @@ ends its own part only; a source that fails ends its file only. What was not ver
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -46,7 +46,7 @@ from rehost_payload.capture.copy_state import (
     to_json,
     with_absent_targets,
 )
-from rehost_payload.capture.copy_target import TargetRun, room_for
+from rehost_payload.capture.copy_target import TargetRun
 from rehost_payload.capture.copy_verify import copy_again, read_back
 from rehost_payload.capture.model import (
     FORMAT,
@@ -100,9 +100,10 @@ def run_copy(
         raise ValueError("too few buffers for so many targets")
     check_plan(plan, every)
     check_targets(plan, [target.info for target in targets])
-    for target in targets:
-        _check_room(target, plan, every)
-    runs = [_open_target(target, plan, settings, every) for target in targets]
+    runs = [_look_at(target, plan, settings, every) for target in targets]
+    for run in runs:
+        with _refusals(run.target):
+            run.begin(every)
     ring = Ring(settings)
     try:
         return _Copy(plan, jobs, runs, settings, ring, progress, stopping, now).run()
@@ -110,32 +111,25 @@ def run_copy(
         ring.close()
 
 
-def _check_room(target: CaptureTarget, plan: CapturePlan, jobs: Sequence[Job]) -> None:
-    """Refuses a target that has nothing of this capture yet and no room for it, before one byte is on any of them."""
-    try:
-        begun = plan.name.casefold() in {name.casefold() for name in target.names("")}
-        free = target.free()
-    except SystemError_ as error:
-        raise CaptureRefused(error.code, target.info.name, error.detail) from error
-    needed = room_for(jobs)
-    if not begun and needed > free:
-        raise CaptureRefused("no-space", target.info.name, f"{needed} bytes are needed, {free} are free")
-
-
-def _open_target(
+def _look_at(
     target: CaptureTarget, plan: CapturePlan, settings: CopySettings, jobs: Sequence[Job]
 ) -> TargetRun:
-    try:
+    with _refusals(target):
         run = TargetRun(target, plan.name, identity(plan), settings)
-        run.forget_missing(jobs)
         needed, free = run.needed(jobs), target.free()
+    if needed > free:
+        raise CaptureRefused("no-space", target.info.name, f"{needed} bytes are needed, {free} are free")
+    return run
+
+
+@contextmanager
+def _refusals(target: CaptureTarget) -> Iterator[None]:
+    try:
+        yield
     except OtherCapture as error:
         raise CaptureRefused("other-capture", target.info.name, str(error)) from error
     except SystemError_ as error:
         raise CaptureRefused(error.code, target.info.name, error.detail) from error
-    if needed > free:
-        raise CaptureRefused("no-space", target.info.name, f"{needed} bytes are needed, {free} are free")
-    return run
 
 
 class _Copy:

@@ -46,7 +46,7 @@ class Journal:
     """The journal of ``folder`` on ``target``. Methods that write raise SystemError_."""
 
     def __init__(self, target: CaptureTarget, folder: str, identity: str, chunk_size: int) -> None:
-        """Reads what is there, and begins a new one where there is none.
+        """Reads what is there; writes nothing before `open`.
 
         Raises OtherCapture where it is another plan's, or the folder has contents without a journal.
         """
@@ -54,6 +54,7 @@ class Journal:
         self._path = f"{folder}/{JOURNAL}"
         self.files: dict[str, FileRecord] = {}
         self.resumed = False
+        self._start: bytes | None = None  # what the file has to be before lines are added
         try:
             raw = target.read(self._path)
         except SystemError_ as error:
@@ -67,15 +68,21 @@ class Journal:
                 raise OtherCapture(
                     f"{folder} exists already and holds {foreign[0]}, but no journal of a capture"
                 )
-            target.replace(self._path, _line(["capture", identity, chunk_size]))
+            self._start = _line(["capture", identity, chunk_size])
             return
         if lines[0] != ["capture", identity, chunk_size]:
             raise OtherCapture(f"{folder} holds a capture of other files")
         self.resumed = True
         if length != len(raw):  # what a power cut tore would swallow the next line
-            target.replace(self._path, raw[:length])
+            self._start = raw[:length]
         for line in lines[1:]:
             self._apply(line)
+
+    def open(self) -> None:
+        """Makes it ready for new lines; its folder must exist."""
+        if self._start is not None:
+            self._target.replace(self._path, self._start)
+            self._start = None
 
     def _apply(self, line: list[Any]) -> None:
         kind, path = line[0], line[1]

@@ -23,16 +23,13 @@ from rehost_payload.system.capture_target import AlignedBuffer, CaptureTarget, T
 from rehost_payload.system.protocol import SystemError_
 
 
-def room_for(jobs: Sequence[Job]) -> int:
-    """Bytes that the files take where nothing of them is yet; an allowance for folders and lists included."""
-    return (16 << 20) + sum(job.file.size + (16 << 10) for job in jobs)
-
-
 class TargetRun:
-    """``folder`` is the capture's. Raises OtherCapture and SystemError_ when it is made, not later."""
+    """``folder`` is the capture's. Raises OtherCapture and SystemError_ when it is made or begun, not later.
+
+    Making one only reads: whether a target is fit is known of all of them before one is written to.
+    """
 
     def __init__(self, target: CaptureTarget, folder: str, identity: str, settings: CopySettings) -> None:
-        target.make_folders(folder)
         self.target = target
         self.folder = folder
         self.settings = settings
@@ -40,6 +37,12 @@ class TargetRun:
         self.problem: SystemError_ | None = None
         self.unbuffered = True
         self.failures: dict[str, str] = {}  # path of a file -> why it is not good on this target
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """The first thing that is written: the folder, and the journal in it."""
+        self.target.make_folders(self.folder)
+        self.journal.open()
+        self._forget_missing(jobs)
 
     @property
     def id(self) -> str:
@@ -77,11 +80,11 @@ class TargetRun:
 
     def needed(self, jobs: Sequence[Job]) -> int:
         """Bytes that are still to be allocated; an allowance for folders and lists included."""
-        total = room_for(jobs)
+        total = 16 << 20
         for job in jobs:
             place = self.place(job.path)
             there = max(self.target.size(place) or 0, self.target.size(place + PART) or 0)
-            total -= min(job.file.size, there)
+            total += max(0, job.file.size - there) + (16 << 10)
         return total
 
     # --- copying a file ---
@@ -201,7 +204,7 @@ class TargetRun:
         if record is not None and not self.is_good(path, record.size):
             self.journal.begin(path, "", 0)
 
-    def forget_missing(self, jobs: Sequence[Job]) -> None:
+    def _forget_missing(self, jobs: Sequence[Job]) -> None:
         """Somebody may have deleted what was good."""
         for job in jobs:
             record = self.record(job.path)
