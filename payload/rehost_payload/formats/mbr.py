@@ -89,6 +89,11 @@ def _entries(sector: bytes) -> list[tuple[int, int, int, int]]:
     return found
 
 
+def _covers_disk(kind: int, first: int) -> bool:
+    """An entry that is about the whole disk and has no place of its own in it."""
+    return kind == PROTECTIVE or (kind == HYBRID and first == 0)
+
+
 def looks_like_mbr(sector: bytes, total_sectors: int) -> bool:
     """Whether a sector that ends in 55 AA is a partition table and not the boot sector of a volume.
 
@@ -104,8 +109,7 @@ def looks_like_mbr(sector: bytes, total_sectors: int) -> bool:
             return False
         if kind == 0:
             continue
-        whole = first == 0 and kind == HYBRID
-        if kind != PROTECTIVE and not whole and (first == 0 or sectors == 0 or first >= total_sectors):
+        if not _covers_disk(kind, first) and (first == 0 or sectors == 0 or first >= total_sectors):
             return False
         used += 1
     if used:
@@ -145,7 +149,7 @@ def parse(source: ByteSource, sector_size: int) -> Mbr:
         problems.append("more than one partition is marked active")
     for part in extended:
         partitions += _logical(source, sector_size, part, 5 + _count_logical(partitions), problems)
-    problems += _overlaps([p for p in partitions if not (p.type == HYBRID and p.first_lba == 0)])
+    problems += _overlaps(partitions)
     (signature,) = struct.unpack_from("<I", sector, _SIGNATURE_OFFSET)
     return Mbr(signature, any(sector[:BOOT_CODE_SIZE]), tuple(partitions), tuple(problems))
 
@@ -194,7 +198,7 @@ def _overlaps(partitions: list[MbrPartition]) -> list[str]:
     spans = sorted(
         (p.first_lba, p.first_lba + p.sectors, p.number)
         for p in partitions
-        if p.type not in EXTENDED_TYPES and p.type != PROTECTIVE
+        if p.type not in EXTENDED_TYPES and not _covers_disk(p.type, p.first_lba)
     )
     return [
         f"partitions {number} and {other} overlap"
