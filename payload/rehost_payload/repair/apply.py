@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from rehost_payload.formats import gpt
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.hive import minimal_hive, needs_replay, replay
+from rehost_payload.formats.hive import minimal_hive
 from rehost_payload.repair.errors import ApplyError
-from rehost_payload.repair.hives import hive_groups, hive_path, prepare_hive
+from rehost_payload.repair.hives import cleaned, hive_groups, hive_path, prepare_hive
 from rehost_payload.repair.journal import (
     FileStep,
     FolderStep,
@@ -110,11 +110,7 @@ def _prepare_store(action: EditStore | CreateStore, system: System) -> list[Prep
         base = minimal_hive(STORE_ROOT)
     else:
         assert current is not None
-        base = current
-        if needs_replay(current):
-            if not action.replay:
-                raise ApplyError("dirty", f"{action.path} is dirty and the plan does not replay its logs")
-            base = replay(current, [log.before for log in logs if log.before]).data
+        base = cleaned(action.path, current, logs, allowed=action.replay)
     new = system.edit_hive(base, action.edits)
     # the store first: without its logs the old dirty one would be worth less than the new clean one
     return [PreparedFile(action.volume, action.path, current, new), *logs]

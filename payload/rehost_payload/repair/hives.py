@@ -63,7 +63,7 @@ def prepare_hive(group: Sequence[HiveAction], system: System) -> list[PreparedFi
             for log in dict.fromkeys(log for a in group for log in a.remove_logs)
             if reader.exists(log)
         ]
-        new = _clean(group, path, current, [log.before for log in logs if log.before])
+        new = cleaned(path, current, logs, allowed=any(a.replay for a in group))
         files: dict[str, PreparedFile] = {}
         pending: list[HiveEdit] = []
         for action in group:
@@ -86,12 +86,13 @@ def prepare_hive(group: Sequence[HiveAction], system: System) -> list[PreparedFi
     return [*files.values(), PreparedFile(volume, path, current, new), *logs]
 
 
-def _clean(group: Sequence[HiveAction], path: str, current: bytes, logs: list[bytes]) -> bytes:
+def cleaned(path: str, current: bytes, logs: Sequence[PreparedFile], *, allowed: bool) -> bytes:
+    """A hive or boot store with its logs applied, where it needs them. ApplyError ("dirty") unless that is ``allowed``."""
     if not needs_replay(current):
         return current
-    if not any(a.replay for a in group):
+    if not allowed:
         raise ApplyError("dirty", f"{path} is dirty and the plan does not replay its logs")
-    return replay(current, logs).data
+    return replay(current, [log.before for log in logs if log.before]).data
 
 
 def _inject(
