@@ -16,6 +16,7 @@ from pathlib import Path
 from rehost_payload.system.blockio import os_error
 from rehost_payload.system.capture_target import ALIGNMENT, TargetFile, TargetInfo
 from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
+from rehost_payload.system.synced import flush_file_system, write_synced
 
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 _NO_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
@@ -107,7 +108,7 @@ class _File:
     def _flush(self) -> None:
         os.fsync(self.descriptor)
         if self.whole:
-            _syncfs(self.descriptor)
+            flush_file_system(self.descriptor)
         self.dirty = 0
 
     def finish(self, size: int, created: int, modified: int) -> None:
@@ -186,7 +187,7 @@ class DirectoryTarget:
             with suppress(OSError):  # FUSE may not know it
                 os.fsync(descriptor)
             if self._whole:
-                _syncfs(descriptor)
+                flush_file_system(descriptor)
         finally:
             os.close(descriptor)
 
@@ -258,7 +259,7 @@ class DirectoryTarget:
         with self._errors(path) as place:
             temporary = place.parent / TEMPORARY_NAME
             try:
-                _write(temporary, data, os.O_TRUNC)
+                write_synced(temporary, data, os.O_CREAT | os.O_TRUNC, 0o644)
                 self._flush_folder(place.parent)
                 temporary.rename(place)
             except OSError:
@@ -270,24 +271,6 @@ class DirectoryTarget:
     def append(self, path: str, data: bytes) -> None:
         with self._errors(path) as place:
             new = not place.exists()
-            _write(place, data, os.O_APPEND)
+            write_synced(place, data, os.O_CREAT | os.O_APPEND, 0o644)
             if new:
                 self._flush_folder(place.parent)
-
-
-def _write(path: Path, data: bytes, flags: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _syncfs(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +27,17 @@ from rehost_payload.system.protocol import (
     SystemError_,
     WritableVolume,
 )
+from rehost_payload.system.sharing import Shared
 
 MEDIUM_LABEL = b"REHOST-ISO"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Mount:
-    """A volume that is mounted now; ``users`` counts the `writable` blocks around it."""
+    """A volume that is mounted now."""
 
     volume: MountedVolume
     facts: Condition
-    stack: ExitStack
-    users: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class LinuxSystem:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._problems: list[str] = []
-        self._mounts: dict[tuple[str, int], _Mount] = {}
+        self._mounts: Shared[tuple[str, int], _Mount] = Shared()
 
     # --- what is there ---
 
@@ -145,28 +144,13 @@ class LinuxSystem:
         identity = (device.path, device.serial, device.size)
         return identity not in {(d.path, d.serial, d.size) for d in sysfs.block_devices(self._root)}
 
-    @contextmanager
-    def _shared(self, disk: str, offset: int, size: int, *, capture: bool = False) -> Iterator[_Mount]:
-        key = (disk, offset)
-        mount = self._mounts.get(key)
-        if mount is None:
-            stack = ExitStack()
-            with stack:
-                volume, facts = stack.enter_context(self._mounted(disk, offset, size, capture))
-                mount = self._mounts[key] = _Mount(volume, facts, stack.pop_all())
-        mount.users += 1
-        try:
-            yield mount
-        finally:
-            mount.users -= 1
-            if mount.users == 0:
-                del self._mounts[key]
-                mount.stack.close()
+    def _shared(
+        self, disk: str, offset: int, size: int, *, capture: bool = False
+    ) -> AbstractContextManager[_Mount]:
+        return self._mounts.use((disk, offset), lambda: self._mounted(disk, offset, size, capture))
 
     @contextmanager
-    def _mounted(
-        self, disk: str, offset: int, size: int, capture: bool
-    ) -> Iterator[tuple[MountedVolume, Condition]]:
+    def _mounted(self, disk: str, offset: int, size: int, capture: bool) -> Iterator[_Mount]:
         device = self._device(disk)
         if device.read_only:
             raise SystemError_("read-only", f"{disk} is read-only")
@@ -183,7 +167,7 @@ class LinuxSystem:
                     if judged.mark and not volume.exists(BUSY_NAME):
                         volume.append(BUSY_NAME, b"")
                     try:
-                        yield volume, judged.facts
+                        yield _Mount(volume, judged.facts)
                     finally:
                         if judged.mark and not judged.dirty:
                             with suppress(SystemError_):  # a disk that has vanished

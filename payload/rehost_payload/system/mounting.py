@@ -29,6 +29,7 @@ from rehost_payload.formats.filesystem import split_path
 from rehost_payload.formats.security import inherited
 from rehost_payload.system.blockio import os_error
 from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
+from rehost_payload.system.synced import flush_file_system, write_synced
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_DIRSYNC, _MS_NOATIME = 2, 4, 8, 128, 1024
 _FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
@@ -284,7 +285,7 @@ class MountedVolume:
         temporary = target.parent / TEMPORARY_NAME
         try:
             try:
-                self._write(temporary, data, os.O_CREAT | os.O_TRUNC)
+                write_synced(temporary, data, os.O_CREAT | os.O_TRUNC, 0o600)
                 _secure(temporary, target)
                 # the folder entry of the temporary file first: the rename must find nothing half done
                 self._flush(target.parent)
@@ -308,7 +309,7 @@ class MountedVolume:
             if old is not None or not target.exists():
                 self.replace(path, (old or b"") + data)
             else:
-                self._write(target, data, os.O_APPEND)
+                write_synced(target, data, os.O_APPEND, 0o600)
                 self._flush(target.parent)
         except OSError as error:
             raise os_error(error, path) from error
@@ -340,25 +341,12 @@ class MountedVolume:
             os.close(descriptor)
 
     @staticmethod
-    def _write(path: Path, data: bytes, flags: int) -> None:
-        descriptor = os.open(path, os.O_WRONLY | flags, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    @staticmethod
     def _flush(folder: Path) -> None:
         """The folder, then everything: NTFS keeps in several places what a folder entry needs."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with suppress(OSError):  # FUSE may not know it
                 os.fsync(descriptor)
-            if _libc().syncfs(descriptor):
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
+            flush_file_system(descriptor)
         finally:
             os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rehost_payload.system.capture_target import CaptureTarget, TargetInfo
 from rehost_payload.system.folders import driver_folders
 from rehost_payload.system.judging import FOR_CAPTURES, Condition, condition, unfit
 from rehost_payload.system.protocol import BUSY_NAME, DiskInfo, SystemError_, WritableVolume
+from rehost_payload.system.sharing import Shared
 from rehost_payload.system.win32 import (
     GENERIC_READ,
     GENERIC_WRITE,
@@ -42,15 +43,13 @@ _MEDIUM_LABELS = (b"REHOST-ISO", b"REHOST-WINPE")
 _SOURCE_DRIVE = (r"SYSTEM\CurrentControlSet\Control", "PEBootRamdiskSourceDrive")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Mount:
-    """A volume that is in use now; ``users`` counts the `writable` blocks around it."""
+    """A volume that is in use now."""
 
     volume: WritableVolume
     root: str
     facts: Condition
-    stack: ExitStack
-    users: int = 0
 
 
 class WinPeSystem:
@@ -70,7 +69,7 @@ class WinPeSystem:
         self._make_volume = make_volume
         self._sleep = sleep
         self._problems: list[str] = []
-        self._mounts: dict[tuple[int, int], _Mount] = {}
+        self._mounts: Shared[tuple[int, int], _Mount] = Shared()
 
     # --- what is there ---
 
@@ -198,24 +197,16 @@ class WinPeSystem:
         except SystemError_:
             return True
 
+    def _shared(
+        self, disk: str, offset: int, size: int, *, capture: bool = False
+    ) -> AbstractContextManager[_Mount]:
+        number = disk_number(disk)
+        return self._mounts.use((number, offset), lambda: self._mounted(number, offset, size, capture))
+
     @contextmanager
-    def _shared(self, disk: str, offset: int, size: int, *, capture: bool = False) -> Iterator[_Mount]:
-        key = (disk_number(disk), offset)
-        mount = self._mounts.get(key)
-        if mount is None:
-            stack = ExitStack()
-            with stack:
-                root, facts = stack.enter_context(self._opened(key[0], offset, size, capture))
-                volume = self._make_volume(self._api, root)
-                mount = self._mounts[key] = _Mount(volume, root, facts, stack.pop_all())
-        mount.users += 1
-        try:
-            yield mount
-        finally:
-            mount.users -= 1
-            if mount.users == 0:
-                del self._mounts[key]
-                mount.stack.close()
+    def _mounted(self, number: int, offset: int, size: int, capture: bool) -> Iterator[_Mount]:
+        with self._opened(number, offset, size, capture) as (root, facts):
+            yield _Mount(self._make_volume(self._api, root), root, facts)
 
     @contextmanager
     def _opened(self, number: int, offset: int, size: int, capture: bool) -> Iterator[tuple[str, Condition]]:
