@@ -7,16 +7,23 @@ inside an ISO needs, and it spares the host mkfs.vfat and mtools, whose output d
 
 from __future__ import annotations
 
-import datetime
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rehost_builder.media.fat_entries import (
+    ARCHIVE,
+    FOLDER,
+    VOLUME_LABEL,
+    dos_time,
+    folder_entry,
+    packed_label,
+)
+
 SECTOR = 512
 _ROOT_ENTRIES = 512
 _SHORT_NAME = re.compile(r"[A-Z0-9!#$%&'()@^_`{}~-]{1,8}(\.[A-Z0-9!#$%&'()@^_`{}~-]{1,3})?")
-_ATTR_VOLUME, _ATTR_DIRECTORY, _ATTR_ARCHIVE = 0x08, 0x10, 0x20
 
 
 @dataclass
@@ -74,26 +81,24 @@ class _Writer:
     def __init__(self, clusters: int, epoch: int) -> None:
         self.data = bytearray(clusters * SECTOR)
         self._next: list[int] = []
-        moment = datetime.datetime.fromtimestamp(max(epoch, 315532800), datetime.UTC)  # FAT begins in 1980
-        self._time = moment.hour << 11 | moment.minute << 5 | moment.second // 2
-        self._date = min(moment.year - 1980, 127) << 9 | moment.month << 5 | moment.day
+        self._clock = dos_time(epoch)
 
     def entries(self, directory: _Directory, own: int, parent: int, label: str = "") -> bytes:
         out = bytearray()
         if label:
-            out += self._entry(label.upper().ljust(11)[:11].encode("ascii"), _ATTR_VOLUME, 0, 0)
+            out += folder_entry(packed_label(label), VOLUME_LABEL, 0, 0, self._clock)
         else:
-            out += self._entry(b".          ", _ATTR_DIRECTORY, own, 0)
-            out += self._entry(b"..         ", _ATTR_DIRECTORY, parent, 0)
+            out += folder_entry(b".          ", FOLDER, own, 0, self._clock)
+            out += folder_entry(b"..         ", FOLDER, parent, 0, self._clock)
         for name, sub in sorted(directory.directories.items()):
             size = -(-(2 + len(sub.files) + len(sub.directories)) * 32 // SECTOR) * SECTOR
             first = self._allocate(size)
             self._fill(first, self.entries(sub, own=first, parent=own))
-            out += self._entry(_packed(name), _ATTR_DIRECTORY, first, 0)
+            out += folder_entry(_packed(name), FOLDER, first, 0, self._clock)
         for name, content in sorted(directory.files.items()):
             first = self._allocate(len(content))
             self._fill(first, content)
-            out += self._entry(_packed(name), _ATTR_ARCHIVE, first, len(content))
+            out += folder_entry(_packed(name), ARCHIVE, first, len(content), self._clock)
         return bytes(out)
 
     def fat(self, bits: int) -> bytes:
@@ -120,14 +125,6 @@ class _Writer:
             start = (first - 2) * SECTOR
             self.data[start : start + len(content)] = content
 
-    def _entry(self, name: bytes, attributes: int, cluster: int, size: int) -> bytes:
-        return struct.pack(
-            "<11sBBBHHHHHHHI",
-            name, attributes, 0, 0,
-            self._time, self._date, self._date, 0,
-            self._time, self._date, cluster, size,
-        )  # fmt: skip
-
 
 def _packed(name: str) -> bytes:
     stem, _, extension = name.partition(".")
@@ -139,7 +136,7 @@ def _boot_sector(total: int, fat_sectors: int, bits: int, label: str, serial: in
         "<3s8sHBHBHHBHHHIIBBBI11s8s",
         b"\xeb\x3c\x90", b"REHOST  ", SECTOR, 1, 1, 2, _ROOT_ENTRIES,
         total if total < 0x10000 else 0, 0xF8, fat_sectors, 32, 64, 0, total if total >= 0x10000 else 0,
-        0x80, 0, 0x29, serial & 0xFFFFFFFF, label.upper().ljust(11)[:11].encode("ascii"),
+        0x80, 0, 0x29, serial & 0xFFFFFFFF, packed_label(label),
         f"FAT{bits}".ljust(8).encode("ascii"),
     )  # fmt: skip
     return sector.ljust(510, b"\0") + b"\x55\xaa"

@@ -6,13 +6,21 @@ neighbouring clusters. The same input gives the same bytes.
 
 from __future__ import annotations
 
-import datetime
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from rehost_builder.media.boot_code import FAT32, STAGE2, STAGE2_SECTOR, STAGE2_SECTORS
+from rehost_builder.media.fat_entries import (
+    ARCHIVE,
+    FOLDER,
+    VOLUME_LABEL,
+    DosTime,
+    dos_time,
+    folder_entry,
+    packed_label,
+)
 
 SECTOR = 512
 RESERVED = 32
@@ -119,7 +127,7 @@ def write_fat32(
     if used - 2 > shape.clusters:
         need = (used - 2) * shape.cluster_size
         raise ValueError(f"the files need {need} bytes, the volume has {shape.clusters * shape.cluster_size}")
-    clock = _dos_time(epoch)
+    clock = dos_time(epoch)
     tell = progress or (lambda count: None)
 
     def put(sector: int, data: bytes) -> None:
@@ -246,37 +254,21 @@ def _sector(shape: Geometry, cluster: int) -> int:
 # --- folder entries
 
 
-def _dos_time(epoch: int) -> tuple[int, int]:
-    moment = datetime.datetime.fromtimestamp(max(epoch, 315532800), datetime.UTC)  # FAT begins in 1980
-    return (
-        moment.hour << 11 | moment.minute << 5 | moment.second // 2,
-        min(moment.year - 1980, 127) << 9 | moment.month << 5 | moment.day,
-    )
-
-
-def _entries(folder: _Folder, parent: int | None, clock: tuple[int, int], label: str) -> bytes:
+def _entries(folder: _Folder, parent: int | None, clock: DosTime, label: str) -> bytes:
     out = bytearray()
     if parent is None:  # the root, which holds the volume's name
-        out += _entry(label.upper().encode("ascii").ljust(11)[:11], 0x08, 0, 0, clock)
+        out += folder_entry(packed_label(label), VOLUME_LABEL, 0, 0, clock)
     else:
-        out += _entry(b".          ", 0x10, folder.first, 0, clock)
-        out += _entry(b"..         ", 0x10, parent, 0, clock)
+        out += folder_entry(b".          ", FOLDER, folder.first, 0, clock)
+        out += folder_entry(b"..         ", FOLDER, parent, 0, clock)
     names = _short_names([*folder.folders, *folder.files])
     for name, short in names.items():
         out += _long(name, short)
         if name in folder.folders:
-            out += _entry(short, 0x10, folder.folders[name].first, 0, clock)
+            out += folder_entry(short, FOLDER, folder.folders[name].first, 0, clock)
         else:
-            out += _entry(short, 0x20, folder.places[name], folder.files[name].size, clock)
+            out += folder_entry(short, ARCHIVE, folder.places[name], folder.files[name].size, clock)
     return bytes(out)
-
-
-def _entry(name: bytes, attributes: int, cluster: int, size: int, clock: tuple[int, int]) -> bytes:
-    time, date = clock
-    return struct.pack(
-        "<11sBBBHHHHHHHI",
-        name, attributes, 0, 0, time, date, date, cluster >> 16, time, date, cluster & 0xFFFF, size,
-    )  # fmt: skip
 
 
 def _short_names(names: list[str]) -> dict[str, bytes]:
@@ -357,7 +349,7 @@ def _boot_sector(shape: Geometry, hidden: int, label: str, serial: int, bootable
     more = struct.pack(
         "<IHHIHH12sBBBI11s8s",
         shape.fat_sectors, 0, 0, 2, 1, 6, b"", 0x80, 0, 0x29, serial & 0xFFFFFFFF,
-        label.upper().encode("ascii").ljust(11)[:11], b"FAT32   ",
+        packed_label(label), b"FAT32   ",
     )  # fmt: skip
     block = head + more
     code = bytearray((FAT32 if bootable else b"\xeb\x58\x90").ljust(510, b"\0"))
