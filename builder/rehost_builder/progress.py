@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -56,6 +56,16 @@ class Progress:
             if self._shown:
                 self._write(f"{self._prefix(self._current)}: {text}")
             self._shown = now
+
+    def meter(self) -> Callable[[float, float], None]:
+        """A function that is told (bytes done, in total) of the running step, and shows them with the time left."""
+        begun = time.monotonic()
+
+        def report(done: float, total: float) -> None:
+            rest = (time.monotonic() - begun) * (total - done) / max(done, 1)
+            self.update(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, about {rest:.0f} s")
+
+        return report
 
     def note(self, text: str) -> None:
         self._write(f"rehost: {text}", over=True)

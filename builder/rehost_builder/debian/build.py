@@ -202,14 +202,8 @@ def _packages(options: DebianOptions, cache: Path, progress: Progress) -> tuple[
             (archives / file).unlink(missing_ok=True)
         if wrong:
             fetch = sum(p.size for p in lock.packages if p.file in wrong)
-            begun = time.monotonic()
-
-            def report(percent: float) -> None:
-                rest = (time.monotonic() - begun) * (100 - percent) / max(percent, 1)
-                done = fetch * percent / 100 / 1e6
-                progress.update(f"{done:.0f} of {fetch / 1e6:.0f} MB, about {rest:.0f} s")
-
-            apt.download(wanted, report)
+            meter = progress.meter()
+            apt.download(wanted, lambda percent: meter(fetch * percent / 100, fetch))
         wrong = wrong_packages(lock.packages, archives)
         if wrong:
             raise BuildError(

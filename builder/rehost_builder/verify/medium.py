@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
@@ -66,18 +65,17 @@ class Medium:
             self.digests[file.pieces] = self._hash(file, lambda n: None)
         return self.digests[file.pieces]
 
-    def hash_all(self, progress: Callable[[str], None] | None = None) -> None:
+    def hash_all(self, progress: Callable[[float, float], None] | None = None) -> None:
         """Reads every file of every tree once."""
         files = {f.pieces: f for t in self.image.trees for f in t.files.values()}
         total = sum(f.size for f in files.values())
-        done, begun = 0, time.monotonic()
+        done = 0
 
         def count(length: int) -> None:
             nonlocal done
             done += length
             if progress is not None:
-                rest = (time.monotonic() - begun) * (total - done) / max(done, 1)
-                progress(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, about {rest:.0f} s")
+                progress(done, total)
 
         for pieces in sorted(files):
             self.digests[pieces] = self._hash(files[pieces], count)

@@ -34,7 +34,7 @@ def verify_medium(iso: Path, progress: Progress | None = None, *, thorough: bool
                     "copy it again; for the image of a disk: rehost verify --image",
                 ) from None
         with progress.step("files"):
-            medium.hash_all(progress.update)
+            medium.hash_all(progress.meter())
         with progress.step("contents"):
             _judge(medium, thorough)
     described = medium.described

@@ -115,15 +115,14 @@ def build_winpe_iso(options: WinpeOptions, progress: Progress | None = None) -> 
         output.parent.mkdir(parents=True, exist_ok=True)
         check_space(output, prepared.plan.size + _MARGIN)
         with progress.step("ISO"):
-            begun = time.monotonic()
-
-            def report(done: int, total: int) -> None:
-                rest = (time.monotonic() - begun) * (total - done) / max(done, 1)
-                progress.update(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, about {rest:.0f} s")
-
             plan = prepared.plan
             write_winpe_iso(
-                output, prepared.tree, prepared.boot, label=plan.label, epoch=plan.epoch, progress=report
+                output,
+                prepared.tree,
+                prepared.boot,
+                label=plan.label,
+                epoch=plan.epoch,
+                progress=progress.meter(),
             )
             digest, size = digest_of(output)
     return WinpeResult(
