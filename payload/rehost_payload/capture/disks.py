@@ -7,13 +7,18 @@ from datetime import datetime
 
 from rehost_payload.capture.found import Chain, ChainFault, FoundDisk, FoundFile
 from rehost_payload.capture.places import Place, Places
-from rehost_payload.formats.disk_chain import MAX_DEPTH, Link, check_link, parent_paths
+from rehost_payload.formats.disk_chain import (
+    MAX_DEPTH,
+    Link,
+    check_link,
+    identity,
+    parent_paths,
+    wanted_parents,
+)
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive_base import filetime
-from rehost_payload.formats.vhd import Vhd, parse_vhd
-from rehost_payload.formats.vhdx import Vhdx, is_vhdx, parse_vhdx
-
-_NOWHERE = "00000000-0000-0000-0000-000000000000"
+from rehost_payload.formats.vhd import parse_vhd
+from rehost_payload.formats.vhdx import is_vhdx, parse_vhdx
 
 
 class Disks:
@@ -122,22 +127,10 @@ class Disks:
             self._by_identity = {}
             for disk in self.all():
                 if disk.disk is not None:
-                    self._by_identity.setdefault(_identity(disk.disk), []).append(disk)
-        found = [d for i in _wanted(child.disk) for d in self._by_identity.get(i, ()) if d is not child]
+                    self._by_identity.setdefault(identity(disk.disk), []).append(disk)
+        wanted = wanted_parents(child.disk) if child.disk is not None else ()
+        found = [d for i in wanted for d in self._by_identity.get(i, ()) if d is not child]
         return found[0] if len(found) == 1 else None
-
-
-def _identity(disk: Vhdx | Vhd) -> str:
-    return disk.header.data_write_guid if isinstance(disk, Vhdx) else disk.id
-
-
-def _wanted(disk: Vhdx | Vhd | None) -> set[str]:
-    if disk is None or disk.parent is None:
-        return set()
-    if isinstance(disk, Vhdx):
-        assert disk.parent is not None
-        return {disk.parent.linkage, disk.parent.linkage2} - {"", _NOWHERE}
-    return {disk.parent.id}
 
 
 def _listed(paths: tuple[str, ...]) -> str:

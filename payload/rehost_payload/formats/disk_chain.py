@@ -54,6 +54,21 @@ def parent_paths(disk: Disk, path: str = "") -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry for entry in found if entry))
 
 
+def identity(disk: Disk) -> str:
+    """What a child remembers its parent by."""
+    return disk.header.data_write_guid if isinstance(disk, Vhdx) else disk.id
+
+
+def wanted_parents(disk: Disk) -> set[str]:
+    """The identities that this disk's parent may have; none for a disk without one."""
+    if disk.parent is None:
+        return set()
+    if isinstance(disk, Vhdx):
+        assert disk.parent is not None
+        return {disk.parent.linkage, disk.parent.linkage2} - {"", _NONE}
+    return {disk.parent.id}
+
+
 def check_link(child: Disk, parent: Disk, parent_modified: datetime | None = None) -> Link:
     """Whether ``parent`` is the disk that ``child`` was made from. The time is that of the parent's file."""
     problems: list[str] = []
@@ -63,8 +78,7 @@ def check_link(child: Disk, parent: Disk, parent_modified: datetime | None = Non
     if isinstance(child, Vhdx) and child.parent is not None:
         if not isinstance(parent, Vhdx):
             return Link(("the child is a VHDX, the parent a VHD",))
-        wanted = {child.parent.linkage, child.parent.linkage2} - {"", _NONE}
-        actual = parent.header.data_write_guid
+        wanted, actual = wanted_parents(child), identity(parent)
         if actual not in wanted:
             expected = " or ".join(sorted(wanted)) or "nothing"
             problems.append(f"the child expects {expected}, the parent is {actual}: it was written to since")
@@ -75,7 +89,7 @@ def check_link(child: Disk, parent: Disk, parent_modified: datetime | None = Non
     elif isinstance(child, Vhd) and child.parent is not None:
         if not isinstance(parent, Vhd):
             return Link(("the child is a VHD, the parent a VHDX",))
-        if child.parent.id != parent.id:
+        if identity(parent) not in wanted_parents(child):
             problems.append(f"the child expects {child.parent.id}, the parent is {parent.id}")
         if (
             parent_modified is not None
