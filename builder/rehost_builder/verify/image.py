@@ -12,7 +12,7 @@ from rehost_builder.verify.model import Broken, NotSeen
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.fat import FatVolume
 from rehost_payload.formats.pe import read_facts
-from rehost_payload.formats.source import ByteSource, BytesSource
+from rehost_payload.formats.source import ByteSource
 
 SUMS = "SHA256SUMS"
 BUILD = "build.json"
@@ -268,7 +268,3 @@ def description(medium: Medium) -> str:
         raise Broken(some(wrong))
     count = f", {len(described.medium)} files of the medium are what it says" if described.medium else ""
     return f"Rehost {described.version} on {described.base}{count}"
-
-
-def read_all(source: ByteSource) -> BytesSource:
-    return BytesSource(source.read_at(0, source.size))

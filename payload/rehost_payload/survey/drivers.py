@@ -116,13 +116,6 @@ class _Reader:
     def sets(self) -> tuple[int, ...]:
         return self.system.sets[:_MAX_SETS]
 
-    def limited(self, keys: Iterable[Key], limit: int, what: str) -> Iterator[Key]:
-        for count, key in enumerate(keys):
-            if count >= limit:
-                self.cut[f"{what}: more than {limit}"] = None
-                return
-            yield key
-
     # --- controllers ------------------------------------------------------------------------------------------
 
     def controllers(self, controllers: Sequence[Controller]) -> tuple[ControllerFacts, ...]:
