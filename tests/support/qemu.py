@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from rehost_builder.emulator.command import FIRMWARE_FILES, OVMF
 from rehost_builder.emulator.qmp import QmpClient, QmpError
 
 Firmware = Literal["bios", "uefi", "secure-boot"]
@@ -35,11 +36,6 @@ Bus = Literal[
     "ahci", "nvme", "virtio-blk", "virtio-scsi", "megasas", "megasas-gen2", "pvscsi", "usb-storage", "uas"
 ]
 
-_OVMF = Path("/usr/share/OVMF")
-_FIRMWARE_FILES = {
-    "uefi": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
-    "secure-boot": ("OVMF_CODE_4M.ms.fd", "OVMF_VARS_4M.ms.fd"),
-}
 _HOT_PLUG_PORTS = 4
 # CSI sequences, character set selection, and the few one-letter escapes of a terminal
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>78cDEM])")
@@ -72,8 +68,8 @@ class Disk:
 def missing_tools() -> list[str]:
     """What a test machine needs and is not installed."""
     missing = [name for name in ("qemu-system-x86_64", "qemu-img") if shutil.which(name) is None]
-    files = {f for pair in _FIRMWARE_FILES.values() for f in pair}
-    return missing + [str(_OVMF / f) for f in sorted(files) if not (_OVMF / f).exists()]
+    files = {f for pair in FIRMWARE_FILES.values() for f in pair}
+    return missing + [str(OVMF / f) for f in sorted(files) if not (OVMF / f).exists()]
 
 
 def plain_text(raw: bytes) -> str:
@@ -223,9 +219,9 @@ class Machine:
         return self.work / f"{self._name}.vars.fd"
 
     def _flash(self) -> list[str]:
-        code, template = _FIRMWARE_FILES[self.firmware]
-        shutil.copyfile(self._vars or _OVMF / template, self.vars)
-        arguments = ["-drive", f"if=pflash,format=raw,readonly=on,file={_OVMF / code}"]
+        code, template = FIRMWARE_FILES[self.firmware]
+        shutil.copyfile(self._vars or OVMF / template, self.vars)
+        arguments = ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF / code}"]
         arguments += ["-drive", f"if=pflash,format=raw,file={self.vars}"]
         if self.firmware == "secure-boot":
             arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
