@@ -41,3 +41,12 @@ def make_integrity(source: BinaryIO, end: int, chunk: int = CHUNK, known: tuple[
             rest -= len(data)
         hashes.append(digest.digest())
     return _HEAD.pack(_HEAD.size + 20 * len(hashes), len(hashes), chunk) + b"".join(hashes)
+
+
+def check_integrity(source: BinaryIO, raw: bytes, end: int) -> list[int]:
+    """Numbers of the chunks that are not what the table says."""
+    chunk, hashes = parse_integrity(raw)
+    fresh = parse_integrity(make_integrity(source, end, chunk))[1]
+    if len(fresh) != len(hashes):
+        raise FormatError(WHAT, f"{len(hashes)} hashes where {len(fresh)} belong")
+    return [n for n, (a, b) in enumerate(zip(fresh, hashes, strict=True)) if a != b]
