@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rehost_payload.system.win32 import Win32Error
+from rehost_payload.system.win32 import VolumeFacts, Win32Error
 
 _NO_BUFFERING = 0x20000000
 _WRITE = 0x40000000
@@ -86,6 +86,9 @@ class Machine:
     privileged: bool = True
     hidden: set[str] = field(default_factory=set)  # volumes without a name in the mount manager
     flags: dict[str, int] = field(default_factory=dict)
+    systems: dict[str, str] = field(default_factory=dict)  # name of a volume -> its file system
+    unmountable: set[str] = field(default_factory=set)
+    descriptors: dict[str, bytes] = field(default_factory=dict)  # name of a file -> its security descriptor
     log: list[str] = field(default_factory=list)
     errors: dict[str | int, list[int]] = field(default_factory=dict)
     dismounted: set[str] = field(default_factory=set)
@@ -268,9 +271,13 @@ class Machine:
     def volumes(self) -> Sequence[str]:
         return [name for _, _, name in self._parts() if name not in self.hidden]
 
-    def volume_flags(self, root: str) -> int:
-        self._fail("volume_flags", "GetVolumeInformationW")
-        return self.flags.get(root, 0x3E706FF)
+    def volume_facts(self, root: str) -> VolumeFacts:
+        self._fail("volume_facts", "GetVolumeInformationW")
+        if root in self.unmountable:
+            raise Win32Error("GetVolumeInformationW", 1005)
+        return VolumeFacts(
+            "VOLUME", 0x12345678, self.flags.get(root, 0x3E706FF), self.systems.get(root, "NTFS")
+        )
 
     def mount_points(self, volume: str) -> Sequence[str]:
         return [root for root, name in self.letters.items() if name == volume]
@@ -291,6 +298,10 @@ class Machine:
     def move(self, source: str, target: str) -> None:
         self._fail("move", "MoveFileExW")
         Path(source).replace(target)
+
+    def security(self, path: str) -> bytes | None:
+        self._fail("security", "GetFileSecurityW")
+        return self.descriptors.get(Path(path).name)
 
     def keep_security(self, source: str, target: str) -> None:
         self.log.append(f"security {Path(source).name}")

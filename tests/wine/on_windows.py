@@ -10,11 +10,13 @@ import sys
 import winreg
 from pathlib import Path
 
+from rehost_payload.formats.sddl import to_sddl
 from rehost_payload.system.capture_target import AlignedBuffer, TargetInfo
 from rehost_payload.system.here import this_machine
 from rehost_payload.system.protocol import SystemError_
 from rehost_payload.system.win32 import GENERIC_READ, GENERIC_WRITE, NO_BUFFERING, WRITE_THROUGH, Win32Error
 from rehost_payload.system.win32_calls import Calls
+from rehost_payload.system.win_files import WindowsFiles
 from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_volume import WindowsVolume
 
@@ -135,7 +137,7 @@ def machine(folder: Path) -> dict[str, object]:
         "disks": [d.info.path for d in opened],
         "volumes": [name for name in volumes if not name.startswith("\\\\?\\Volume{")],
         "points": sorted(point for name in volumes for point in calls.mount_points(name)),
-        "flags": all(calls.volume_flags(name) >= 0 for name in volumes),
+        "flags": all(calls.volume_facts(name).flags >= 0 for name in volumes),
         "letters": bin(calls.drive_letters())[-3],
     }
 
@@ -183,7 +185,35 @@ def target(folder: Path) -> dict[str, object]:
     return result
 
 
-CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine, target)}
+def files(folder: Path) -> dict[str, object]:
+    """A folder read as a volume that only Windows itself reads."""
+    calls = Calls()
+    facts = calls.volume_facts(str(folder)[:3])
+    (folder / "VMs" / "Größe").mkdir(parents=True)
+    disk = folder / "VMs" / "Größe" / "Disk.vhdx"
+    disk.write_bytes(bytes(range(256)) * 4096)
+    there = WindowsFiles(calls, str(folder) + "\\", facts)
+    described = there.metadata("\\vms\\GRÖSSE".replace("SS", "ß") + "\\disk.VHDX")
+    source = there.open("\\VMs\\Größe\\Disk.vhdx")
+    problems: list[str] = []
+    return {
+        "root": [f.name for f in there.listdir("\\")],
+        "found": list(there.find_files(frozenset({".vhdx"}), problems)),
+        "problems": problems,
+        "name": described and described.name,
+        "size": described and described.size,
+        "modified": described and described.modified == disk.stat().st_mtime_ns // 100 + 116444736000000000,
+        "attributes": bool(described and described.attributes),
+        "rights": bool(described and described.security and to_sddl(described.security)),
+        "bytes": source.read_at(255, 3).hex(),
+        "end": source.read_at(source.size - 2, 10).hex(),
+        "beyond": source.read_at(source.size + 5, 10).hex(),
+        "absent": there.stat("\\VMs\\nothing") is None,
+        "system": facts.file_system,
+    }
+
+
+CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine, target, files)}
 
 if __name__ == "__main__":
     print(json.dumps(CHECKS[sys.argv[1]](Path(sys.argv[2]))))

@@ -91,3 +91,22 @@ def test_a_target_for_captures(check: Any, tmp_path: Path) -> None:
     }
     data = (tmp_path / "VM" / "disks" / "a.vhdx").read_bytes()
     assert data == (bytes(range(256)) * 32) + (bytes(range(256)) * 32)[:5000]
+
+
+def test_files_of_a_volume(check: Any) -> None:
+    found = check("files")
+    assert found.pop("system")
+    assert found == {
+        "root": ["VMs"],
+        "found": ["\\VMs\\Größe\\Disk.vhdx"],
+        "problems": [],
+        "name": "Disk.vhdx",
+        "size": 1 << 20,
+        "modified": True,
+        "attributes": True,
+        "rights": True,
+        "bytes": "ff0001",
+        "end": "feff",
+        "beyond": "",
+        "absent": True,
+    }

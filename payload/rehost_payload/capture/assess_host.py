@@ -17,6 +17,7 @@ _LOCKED = {
     FileSystem.LDM: "dynamic disk",
     FileSystem.RAID: "software RAID",
 }
+_BY_WINDOWS = (FileSystem.BITLOCKER, FileSystem.REFS)  # Windows PE may read them for us
 _RAID_CLASS = "0104"
 _DISKS = (Role.DISK, Role.DIFFERENCING_DISK)
 
@@ -66,6 +67,10 @@ def _volumes(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterator[Fin
     asked = {path[:2].upper() for m in found.machines for path in m.unreached}
     complete = found.known is not None and not found.lost
     for volume in found.volumes:
+        if volume.file_system == FileSystem.REFS and volume.unreadable is None:
+            name = volume.letters[0] if volume.letters else volume.id
+            line = f"{volume.id}: ReFS, {volume.size} bytes, letters {volume.letters}"
+            yield Finding("capture.refs-mounted", Severity.WARNING, volume.id, {"volume": name}, (line,))
         reason = _reason(volume)
         if reason is None:
             continue
@@ -79,7 +84,7 @@ def _volumes(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterator[Fin
 
 def _reason(volume: FoundVolume) -> str | None:
     kind = FileSystem(volume.file_system)
-    if kind in _LOCKED:
+    if kind in _LOCKED and not (kind in _BY_WINDOWS and volume.unreadable is None):
         return _LOCKED[kind]
     if volume.unreadable in ("damaged", "io"):
         return volume.unreadable

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 
 from rehost_payload.capture.copy_source import OpenSource
 from rehost_payload.capture.model import CaptureFile
+from rehost_payload.capture.volumes import SystemFiles, with_help
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.source import ByteSource, SliceSource
 from rehost_payload.repair.locate import Place, find_volume
 from rehost_payload.repair.model import VolumeRef
@@ -18,19 +21,27 @@ def _as_it_is(disk: DiskHandle) -> ByteSource:
     return disk
 
 
+def _nobody(disk: str, offset: int) -> FileSystemReader | None:
+    return None
+
+
 class VolumeOpener:
     """Implements SourceOpener over opened disks, which stay the caller's. ``uncached`` gives a way to read a disk past
-    the system's cache (system/direct.py), where there is one.
+    the system's cache (system/direct.py), where there is one; ``files`` reads volumes that our own readers cannot.
 
     Every file is found anew from its volume's boot sector: what is remembered from the copy's beginning would hide
     that a file has changed at its end.
     """
 
     def __init__(
-        self, disks: Sequence[DiskHandle], uncached: Callable[[DiskHandle], ByteSource] = _as_it_is
+        self,
+        disks: Sequence[DiskHandle],
+        uncached: Callable[[DiskHandle], ByteSource] = _as_it_is,
+        files: SystemFiles = _nobody,
     ) -> None:
         self._disks = disks
         self._uncached = uncached
+        self._files = files
         self._sources: dict[str, ByteSource] = {}
         self._places: dict[VolumeRef, tuple[DiskHandle, Place]] = {}
 
@@ -42,9 +53,23 @@ class VolumeOpener:
         source = self._sources.get(disk.info.path)
         if source is None:
             source = self._sources[disk.info.path] = self._uncached(disk)
-        reader = open_filesystem(CachedSource(SliceSource(source, place.offset, place.size)))
+        reader = self._reader(source, disk, place)
         metadata = reader.metadata(file.source.path)
         if metadata is None:
             raise FileNotFoundError(f"{file.original} is not there any more")
         identity = f"{metadata.file_id}/{metadata.size}/{metadata.modified}"
         return OpenSource(reader.open(file.source.path), identity, disk.info.sector_size)
+
+    def _reader(self, source: ByteSource, disk: DiskHandle, place: Place) -> FileSystemReader:
+        def ask() -> FileSystemReader | None:
+            return self._files(disk.info.path, place.offset)
+
+        try:
+            return with_help(
+                open_filesystem(CachedSource(SliceSource(source, place.offset, place.size))), ask
+            )
+        except FormatError:
+            reader = ask()
+            if reader is None:
+                raise
+            return reader

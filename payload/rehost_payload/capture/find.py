@@ -26,11 +26,12 @@ from rehost_payload.capture.machines import DISKS, LOOSE, Machines, disk_role, f
 from rehost_payload.capture.model import CaptureChoices, Role
 from rehost_payload.capture.places import Places
 from rehost_payload.capture.scan import Scan, scan_volumes
+from rehost_payload.capture.volumes import host_volumes
 from rehost_payload.formats.filesystem import has_suffix
 from rehost_payload.repair.model import VolumeRef
 from rehost_payload.survey.cache import CachedSource
 from rehost_payload.survey.model import Controller, Disk, Problem, WindowsInstallation
-from rehost_payload.survey.volumes import OpenVolume, survey_disk, survey_volumes
+from rehost_payload.survey.volumes import OpenVolume, survey_disk
 from rehost_payload.survey.windows import survey_windows
 from rehost_payload.system.protocol import Progress, System
 
@@ -78,7 +79,7 @@ def _opened(system: System, progress: Progress, problems: list[Problem]) -> Iter
             try:
                 disk = survey_disk(handle, source, f"disk{index}")
                 disks.append(disk)
-                volumes += survey_volumes(disk, source, problems)
+                volumes += host_volumes(system, disk, source, problems)
             except OSError as error:
                 problems.append(Problem("io", handle.info.path, str(error)))
         windows = [w for volume in volumes for w in survey_windows(volume, problems)]

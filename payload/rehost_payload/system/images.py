@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.formats.partitions import detect_sector_size
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
@@ -224,6 +225,10 @@ class ImageSystem:
 
     def driver_folders(self) -> Sequence[Path]:
         return driver_folders(None)
+
+    def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:
+        """Nothing is mounted: there is nobody to ask."""
+        return None
 
     def writable(self, disk: str, offset: int, size: int) -> AbstractContextManager[WritableVolume]:
         raise self._refusal()

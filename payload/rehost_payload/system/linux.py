@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.formats.source import SliceSource
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
@@ -110,6 +111,10 @@ class LinuxSystem:
 
     def driver_folders(self) -> Sequence[Path]:
         return driver_folders(self._root)
+
+    def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:
+        """Linux reads no file system of Windows' that our own readers do not."""
+        return None
 
     # --- writing ---
 

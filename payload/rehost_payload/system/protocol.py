@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.survey.model import Controller, Firmware
 
@@ -105,6 +106,11 @@ class System(Protocol):
 
     def driver_folders(self) -> Sequence[Path]:
         """Folders of this system with driver packages; those that are not there are left out."""
+        ...
+
+    def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:
+        """The volume at byte ``offset`` of ``disk`` as the operating system itself reads it: for what our own readers
+        cannot. None where it does not read it either. Changes nothing."""
         ...
 
     def writable(self, disk: str, offset: int, size: int) -> AbstractContextManager[WritableVolume]:

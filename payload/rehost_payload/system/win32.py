@@ -5,6 +5,7 @@ the functions for ctypes. The backend itself imports nothing of Windows, so that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from rehost_payload.system.protocol import SystemError_
@@ -58,6 +59,16 @@ def refused(error: Win32Error | OSError, where: str) -> SystemError_:
     return SystemError_(word, f"{where}: {error.strerror or error}")
 
 
+@dataclass(frozen=True)
+class VolumeFacts:
+    """What GetVolumeInformationW says of a mounted volume. ``file_system`` is its name ("NTFS", "ReFS")."""
+
+    label: str
+    serial: int
+    flags: int
+    file_system: str
+
+
 class Devices(Protocol):
     """Disks and volumes. Handles are numbers; every method raises Win32Error."""
 
@@ -95,8 +106,8 @@ class Devices(Protocol):
         r"""The names of all volumes (FindFirstVolumeW): "\\?\Volume{GUID}" with a backslash at the end."""
         ...
 
-    def volume_flags(self, root: str) -> int:
-        """Flags of the mounted file system (GetVolumeInformationW). Mounts it where it was not."""
+    def volume_facts(self, root: str) -> VolumeFacts:
+        """Mounts the volume where it was not."""
         ...
 
     def mount_points(self, volume: str) -> Sequence[str]:
@@ -111,6 +122,10 @@ class Devices(Protocol):
 
     def move(self, source: str, target: str) -> None:
         """MoveFileExW: replaces the target; returns when the change is on the disk."""
+        ...
+
+    def security(self, path: str) -> bytes | None:
+        """Owner, group and access list of a file, self-relative; None where its file system has none."""
         ...
 
     def keep_security(self, source: str, target: str) -> None:

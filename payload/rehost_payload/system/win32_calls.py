@@ -21,6 +21,7 @@ from rehost_payload.system.win32 import (
     ERROR_MORE_DATA,
     ERROR_NO_MORE_FILES,
     ERROR_NOT_SUPPORTED,
+    VolumeFacts,
     Win32Error,
 )
 
@@ -220,16 +221,17 @@ class Calls:
             close(handle)
         return found
 
-    def volume_flags(self, root: str) -> int:
+    def volume_facts(self, root: str) -> VolumeFacts:
         pointer = POINTER(c_uint32)
         ask = _kernel(
             "GetVolumeInformationW",
             c_int,
             *(c_wchar_p, c_wchar_p, c_uint32, pointer, pointer, pointer, c_wchar_p, c_uint32),
         )
-        flags = c_uint32()
-        ask(root, None, 0, None, None, byref(flags), None, 0)
-        return flags.value
+        label, name = ctypes.create_unicode_buffer(_NAME), ctypes.create_unicode_buffer(_NAME)
+        serial, flags = c_uint32(), c_uint32()
+        ask(root, label, _NAME, byref(serial), None, byref(flags), name, _NAME)
+        return VolumeFacts(label.value, serial.value, flags.value, name.value)
 
     def mount_points(self, volume: str) -> Sequence[str]:
         ask = _kernel(
@@ -259,18 +261,25 @@ class Calls:
         move = _kernel("MoveFileExW", c_int, c_wchar_p, c_wchar_p, c_uint32)
         move(source, target, _MOVE_REPLACE | _MOVE_WRITE_THROUGH)
 
-    def keep_security(self, source: str, target: str) -> None:
-        """What a file system does not know (FAT) or we may not set is left as it is."""
+    def security(self, path: str) -> bytes | None:
         get = _function(
             "advapi32", "GetFileSecurityW", c_int, c_wchar_p, c_uint32, c_void_p, c_uint32, POINTER(c_uint32)
         )
-        give = _function("advapi32", "SetFileSecurityW", c_int, c_wchar_p, c_uint32, c_void_p)
         needed = c_uint32()
-        get(source, _SECURITY, None, 0, byref(needed))
-        if needed.value:
-            descriptor = ctypes.create_string_buffer(needed.value)
-            if get(source, _SECURITY, descriptor, needed.value, byref(needed)):
-                give(target, _SECURITY, descriptor)
+        get(path, _SECURITY, None, 0, byref(needed))
+        if not needed.value:
+            return None
+        descriptor = ctypes.create_string_buffer(needed.value)
+        if not get(path, _SECURITY, descriptor, needed.value, byref(needed)):
+            return None
+        return descriptor.raw[: needed.value]
+
+    def keep_security(self, source: str, target: str) -> None:
+        """What a file system does not know (FAT) or we may not set is left as it is."""
+        give = _function("advapi32", "SetFileSecurityW", c_int, c_wchar_p, c_uint32, c_void_p)
+        descriptor = self.security(source)
+        if descriptor is not None:
+            give(target, _SECURITY, descriptor)
         attributes = _function("kernel32", "GetFileAttributesW", c_uint32, c_wchar_p)(source)
         if attributes != 0xFFFFFFFF:
             kept = attributes & _ATTRIBUTES_KEPT

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.formats.source import SliceSource
 from rehost_payload.survey.model import Controller, Firmware
@@ -27,11 +28,13 @@ from rehost_payload.system.sharing import Shared
 from rehost_payload.system.win32 import (
     GENERIC_READ,
     GENERIC_WRITE,
+    VolumeFacts,
     Win32,
     Win32Error,
     refused,
 )
 from rehost_payload.system.win_disks import WindowsDisk, disk_number, opened, volume_device
+from rehost_payload.system.win_files import WindowsFiles
 from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_volume import WindowsVolume
 
@@ -53,7 +56,8 @@ class _Mount:
 
 
 class WinPeSystem:
-    """Implements System. ``make_volume`` makes a volume of a root path; tests put folders there."""
+    """Implements System. ``make_volume`` and ``make_files`` make a volume of a root path, for writing and for reading;
+    tests put folders there."""
 
     name = "winpe"
 
@@ -63,8 +67,10 @@ class WinPeSystem:
         environment: Mapping[str, str] = os.environ,
         make_volume: Callable[[Win32, str], WritableVolume] = WindowsVolume,
         sleep: Callable[[float], None] = time.sleep,
+        make_files: Callable[[Win32, str, VolumeFacts], FileSystemReader] = WindowsFiles,
     ) -> None:
         self._api = api
+        self._make_files = make_files
         self._environment = environment
         self._make_volume = make_volume
         self._sleep = sleep
@@ -141,6 +147,15 @@ class WinPeSystem:
         folders = driver_folders(None, self._environment)
         own = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "drivers")
         return folders or tuple(f for f in (own,) if f.is_dir())
+
+    def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:
+        """See System.volume_files. Windows mounts what it can by itself, so that asking changes nothing."""
+        try:
+            root = win_disks.find_volume(self._api, disk_number(disk), offset)
+            facts = None if root is None else self._api.volume_facts(root)
+        except Win32Error:
+            return None  # not a file system of Windows', locked by BitLocker, or the disk is offline
+        return None if root is None or facts is None else self._make_files(self._api, root, facts)
 
     # --- writing ---
 
@@ -269,7 +284,7 @@ class WinPeSystem:
         if root is None:
             raise SystemError_("mount", f"{where}: Windows knows no volume there")
         try:
-            flags = self._api.volume_flags(root)
+            flags = self._api.volume_facts(root).flags
         except Win32Error as error:
             raise SystemError_("mount", f"{where}: {error}") from error
         if flags & _READ_ONLY_VOLUME:

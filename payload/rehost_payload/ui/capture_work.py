@@ -191,7 +191,7 @@ def run(
         with ExitStack() as stack:
             targets = [_open(stack, target, system) for target in prepared.targets]
             plan = replace(plan, name=_name(plan, targets))
-            opener = VolumeOpener(handles, uncached) if uncached is not None else VolumeOpener(handles)
+            opener = _opener(handles, system, uncached)
             documents = host_documents(plan, prepared.found.settings)
             result = run_copy(plan, opener, targets, documents=documents, progress=progress)
             troubles = tuple(_write_pages(plan, targets, result.state, language))
@@ -218,13 +218,19 @@ def measure(prepared: Prepared, system: System, uncached: Opener | None = None) 
     try:
         with ExitStack() as stack:
             targets = [_open(stack, target, system) for target in prepared.targets]
-            opener = VolumeOpener(handles, uncached) if uncached is not None else VolumeOpener(handles)
+            opener = _opener(handles, system, uncached)
             return estimate(prepared.plan, opener, targets)
     except CaptureRefused:
         return None
     finally:
         for handle in handles:
             handle.close()
+
+
+def _opener(handles: Sequence[DiskHandle], system: System, uncached: Opener | None) -> VolumeOpener:
+    if uncached is None:
+        return VolumeOpener(handles, files=system.volume_files)
+    return VolumeOpener(handles, uncached, system.volume_files)
 
 
 def _open(stack: ExitStack, target: ChosenTarget, system: System) -> CaptureTarget:

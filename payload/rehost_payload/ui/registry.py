@@ -64,6 +64,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "capture.no-machines": _params(""),
     "capture.machine-lost": _params("id path"),
     "capture.volume-unreadable": _params("volume reason size"),
+    "capture.refs-mounted": _params("volume"),
     "capture.disk-unreadable": _params("where detail"),
     "capture.list-damaged": _params("where detail"),
     "capture.read-problems": _params("count"),

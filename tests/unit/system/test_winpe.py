@@ -341,7 +341,7 @@ def test_refusals_leave_nothing_behind(disk: DiskLayout) -> None:
     machine.flags[name] = 0x80000
     assert refused(machine, part.offset, part.size) == "read-only"
     machine.flags.clear()
-    machine.errors["volume_flags"] = [1005]  # ERROR_UNRECOGNIZED_VOLUME
+    machine.errors["volume_facts"] = [1005]  # ERROR_UNRECOGNIZED_VOLUME
     assert refused(machine, part.offset, part.size) == "mount"
     machine.disks[0].write_protected = True
     assert refused(machine, part.offset, part.size) == "read-only"
