@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import re
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -206,30 +205,3 @@ def fixed_time(epoch: int) -> Iterator[None]:
     finally:
         for module in touched:
             vars(module)["time"] = time
-
-
-def el_torito_entries(image: IO[bytes]) -> list[tuple[int, int, int]]:
-    """(platform, byte offset, 512-byte sectors to load) of each boot entry: our own check of the result.
-
-    Follows "El Torito" Bootable CD-ROM Format 1.0. Raises ValueError where there is no boot catalog.
-    """
-    image.seek(17 * 2048)
-    record = image.read(2048)
-    if record[:30] != b"\0CD001\x01EL TORITO SPECIFICATION":
-        raise ValueError("no El Torito boot record")
-    image.seek(struct.unpack_from("<I", record, 0x47)[0] * 2048)
-    catalog = image.read(2048)
-    if catalog[0] != 1 or sum(struct.unpack_from("<16H", catalog)) & 0xFFFF:
-        raise ValueError("El Torito validation entry is damaged")
-    entries = []
-    platform = catalog[1]
-    for offset in range(32, 2048, 32):
-        head = catalog[offset]
-        if head in (0x90, 0x91):
-            platform = catalog[offset + 1]
-        elif head == 0x88:
-            count, sector = struct.unpack_from("<HI", catalog, offset + 6)
-            entries.append((platform, sector * 2048, count))
-        elif head == 0 and offset > 32:
-            break
-    return entries

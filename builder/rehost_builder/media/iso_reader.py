@@ -1,14 +1,16 @@
 """Reads a finished ISO image: ISO 9660, Joliet, Rock Ridge names, UDF, and the El Torito boot catalog.
 
-Shares nothing with pycdlib, which writes our images: it is the second opinion on them. Follows ECMA-119, the Joliet
+Serves both the user's media that a build starts from and the finished ones that are judged. Shares nothing with pycdlib,
+which writes our images: it is the second opinion on them. Follows ECMA-119, the Joliet
 specification, RRIP 1.12 (NM entries), ECMA-167 with UDF 1.02 to 2.01 without virtual or sparable partitions, and the
 El Torito specification 1.0. Every error is a FormatError; reads stay inside the image.
 """
 
 from __future__ import annotations
 
+import binascii
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -29,6 +31,17 @@ class IsoFile:
     pieces: tuple[tuple[int, int], ...]
 
 
+def _file(size: int, pieces: Iterable[tuple[int, int]]) -> IsoFile:
+    """Pieces that follow each other are one: UDF has them of 1 GiB at most, ISO 9660 of 4 GiB."""
+    joined: list[tuple[int, int]] = []
+    for offset, length in pieces:
+        if joined and sum(joined[-1]) == offset:
+            joined[-1] = joined[-1][0], joined[-1][1] + length
+        elif length:
+            joined.append((offset, length))
+    return IsoFile(size, tuple(joined))
+
+
 @dataclass(frozen=True)
 class Tree:
     """One way to see the files: ``kind`` "udf", "joliet" or "iso9660". Paths have forward slashes, no leading one."""
@@ -41,12 +54,16 @@ class Tree:
 
 @dataclass(frozen=True)
 class BootEntry:
-    """An El Torito entry: ``platform`` 0 BIOS, 0xEF UEFI; ``load`` counts sectors of 512 bytes."""
+    """An El Torito entry: ``platform`` 0 BIOS, 0xEF UEFI; ``load`` counts sectors of 512 bytes. ``emulation`` is the
+    medium that the image stands for (0: none), ``segment`` where it is loaded (0: the usual place).
+    """
 
     platform: int
     bootable: bool
     offset: int
     load: int
+    emulation: int = 0
+    segment: int = 0
 
 
 @dataclass
@@ -126,14 +143,54 @@ def open_iso(file: BinaryIO) -> IsoImage:
         why = "; ".join(image.problems) or "no ISO 9660 and no UDF descriptors"
         raise FormatError("ISO image", why)
     image.trees = tuple(trees)
-    primary = next((d for d in _descriptors(image) if d[0] == 1), None)
-    if primary is not None:
-        image.volume_size = struct.unpack_from("<I", primary, 80)[0] * BLOCK
+    image.volume_size = _iso_size(image)
     try:
         image.boot = tuple(_el_torito(image))
     except FormatError as error:
         image.problems.append(f"El Torito: {error}")
     return image
+
+
+def boot_entries(file: BinaryIO) -> tuple[BootEntry, ...]:
+    """The boot catalog alone, for an image whose files cannot be read. Empty where there is none that is whole."""
+    file.seek(0, 2)
+    try:
+        return tuple(_el_torito(IsoImage(file, file.tell())))
+    except FormatError:
+        return ()
+
+
+def announced_size(file: BinaryIO) -> int:
+    """Bytes that an image should have by its own descriptors, also where nothing else of it can be read; 0: not said."""
+    file.seek(0, 2)
+    image = IsoImage(file, file.tell())
+    try:
+        udf = _udf_size(image)
+    except FormatError:
+        udf = 0
+    return max(_iso_size(image), udf)
+
+
+def _iso_size(image: IsoImage) -> int:
+    """Bytes of the ISO 9660 volume (ECMA-119, 8.4.8); 0 where there is none."""
+    primary = next((d for d in _descriptors(image) if d[0] == 1), None)
+    return struct.unpack_from("<I", primary, 80)[0] * BLOCK if primary is not None else 0
+
+
+def _udf_size(image: IsoImage) -> int:
+    """Where the UDF partition ends, in bytes; 0 where that is not said."""
+    if image.size < 257 * BLOCK:
+        return 0
+    anchor = image.read(256 * BLOCK, BLOCK)
+    length, where = struct.unpack_from("<2I", anchor, 16)
+    if struct.unpack_from("<H", anchor)[0] != 2:
+        return 0
+    for sector in range(where, where + min(length // BLOCK, 32)):
+        data = image.read(sector * BLOCK, BLOCK)
+        if struct.unpack_from("<H", data)[0] == 5:
+            start, count = struct.unpack_from("<2I", data, 188)
+            return int(start + count) * BLOCK
+    return 0
 
 
 # --- ISO 9660
@@ -196,7 +253,7 @@ def _walk9660(image: IsoImage, kind: str, label: str, root: bytes, joliet: bool)
                 continue
             pieces.append((record.offset, record.length))
             if not record.more:
-                files[full] = IsoFile(sum(size for _, size in pieces), tuple(pieces))
+                files[full] = _file(sum(size for _, size in pieces), pieces)
                 pieces = []
     return Tree(kind, label, files, tuple(folders))
 
@@ -262,10 +319,11 @@ def _el_torito(image: IsoImage) -> Iterator[BootEntry]:
         if head in (0x90, 0x91):
             platform = catalog[at + 1]
         elif head in (0x88, 0x00):
+            emulation, segment = struct.unpack_from("<BH", catalog, at + 1)
             count, sector = struct.unpack_from("<HI", catalog, at + 6)
             if not sector:
                 return
-            yield BootEntry(platform, head == 0x88, sector * BLOCK, count)
+            yield BootEntry(platform, head == 0x88, sector * BLOCK, count, emulation, segment)
 
 
 # --- UDF
@@ -305,7 +363,7 @@ class _Udf:
         width = {0: 8, 1: 16}.get(form)
         if width is None:
             raise FormatError("UDF", f"allocation descriptors of kind {form}", block)
-        return kind, size, IsoFile(size, tuple(self.pieces(area, width, size, block))), b""
+        return kind, size, _file(size, self.pieces(area, width, size, block)), b""
 
     def pieces(self, area: bytes, width: int, size: int, block: int) -> Iterator[tuple[int, int]]:
         left, at, links = size, 0, 0
@@ -348,7 +406,7 @@ def _udf(image: IsoImage) -> Tree | None:
     label = ""
     for sector in range(where, where + min(length // BLOCK, 256)):
         data = image.read(sector * BLOCK, BLOCK)
-        tag = struct.unpack_from("<H", data)[0]
+        tag = _tag(data, "volume descriptor")
         if tag == 8:
             break
         if tag == 5:
@@ -390,9 +448,10 @@ def _walk_udf(volume: _Udf, label: str, root: int) -> Tree:
             raise FormatError("UDF", f"the folder {path} contains itself", block)
         seen.add(block)
         data = volume.folder(block)
+        view = memoryview(data)
         at = 0
         while at + 38 <= len(data):
-            if _tag(data[at:], "file identifier") != 257:
+            if _tag(view[at:], "file identifier") != 257:
                 raise FormatError("UDF", f"a damaged entry in {path or 'the root'}", block)
             flags, name_length = data[at + 18], data[at + 19]
             where = struct.unpack_from("<I", data, at + 24)[0]
@@ -413,10 +472,13 @@ def _walk_udf(volume: _Udf, label: str, root: int) -> Tree:
     return Tree("udf", label, files, tuple(folders))
 
 
-def _tag(data: bytes, what: str) -> int:
-    """The identifier of a descriptor tag whose own checksum is right (ECMA-167 3/7.2)."""
+def _tag(data: bytes | memoryview, what: str) -> int:
+    """The identifier of a descriptor tag whose checksum and CRC are right (ECMA-167 3/7.2)."""
     if len(data) < 16 or (sum(data[:4]) + sum(data[5:16])) & 0xFF != data[4]:
         raise FormatError("UDF", f"the tag of a {what} is damaged")
+    crc, length = struct.unpack_from("<2H", data, 8)
+    if 16 + length > len(data) or (length and binascii.crc_hqx(data[16 : 16 + length], 0) != crc):
+        raise FormatError("UDF", f"a {what} is not what its CRC says")
     return int.from_bytes(data[:2], "little")
 
 

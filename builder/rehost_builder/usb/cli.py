@@ -69,8 +69,11 @@ def usb(
                 f"{medium} is cut off: {image.size} bytes, {image.needed} belong to it",
                 "build or copy it again",
             )
-        files: dict[str, Source] = {p: FromIso(image, f) for p, f in image.best.files.items()}
-        files.pop("boot.catalog", None)
+        files: dict[str, Source] = {
+            path: FromIso(image, found)
+            for path, found in image.best.files.items()
+            if not image.catalog or found.pieces[:1] != ((image.catalog, found.size),)
+        }
         stick = describe(device)
         if not stick.is_file and device.resolve() == medium.resolve():
             raise BuildError("medium and stick are the same")

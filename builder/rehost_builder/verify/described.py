@@ -24,7 +24,7 @@ class Listed:
 @dataclass(frozen=True)
 class Described:
     """``medium`` and ``added`` are the files on the medium and in the boot image; ``python`` package -> digest;
-    ``drivers`` are paths below the drivers' folder; ``boot`` are digests of the boot images ("bios", "efi")."""
+    ``drivers`` are paths below the drivers' folder; ``boot`` are digests of the boot images ("bios", "efi"); ``udf_only`` are files that only UDF shows."""
 
     base: str
     version: str
@@ -35,6 +35,7 @@ class Described:
     drivers: tuple[Listed, ...] = ()
     loaded: tuple[str, ...] = ()
     boot: dict[str, str] = field(default_factory=dict)
+    udf_only: tuple[str, ...] = ()
     wim: str = ""
     runtime: str = ""
 
@@ -64,6 +65,7 @@ def read_described(data: bytes) -> Described:
         boot={
             k: _text(v, "boot_images") for k, v in _dict(top.get("boot_images", {}), "boot_images").items()
         },
+        udf_only=tuple(_text(p, "udf_only") for p in _list(top.get("udf_only", []), "udf_only")),
         wim=_text(source.get("wim", ""), "source.wim"),
         runtime=_text(_dict(top.get("runtime", {}), "runtime").get("version", ""), "runtime.version"),
     )

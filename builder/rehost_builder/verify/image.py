@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 
 from rehost_builder.media.iso_reader import BLOCK, BootEntry, IsoFile, Tree
 from rehost_builder.verify.described import read_described
@@ -14,6 +15,7 @@ from rehost_payload.formats.fat import FatVolume
 from rehost_payload.formats.pe import read_facts
 from rehost_payload.formats.source import ByteSource
 
+_SEAL = 16 * BLOCK + 883  # ECMA-119 8.4.32: the primary volume descriptor's field for the application
 SUMS = "SHA256SUMS"
 BUILD = "build.json"
 EFI_PROGRAM = "EFI/BOOT/BOOTX64.EFI"
@@ -31,29 +33,38 @@ def whole(medium: Medium) -> str:
     return f"{image.size:,} bytes, nothing named lies beyond"
 
 
+def sealed(medium: Medium, progress: Callable[[float, float], None] | None = None) -> str:
+    """Every byte of the image is the builder's: the volume descriptor has the SHA-256 of all others.
+
+    This finds accidents also where no file is (directories, descriptors, gaps). Who changes an image on purpose can
+    seal it anew.
+    """
+    if medium.cut_off:
+        raise NotSeen("not all of it is there")
+    field = medium.image.read(_SEAL, 512)
+    match = re.fullmatch(rb"REHOST SHA-256 ([0-9a-f]{64})\0+", field)
+    if match is None:
+        raise Broken("the volume descriptor does not have the SHA-256 of the image")
+    if medium.hash_image((_SEAL, _SEAL + 512), progress) != match[1].decode():
+        raise Broken("bytes of the image have changed since it was built: copy it again, or build it anew")
+    return "every byte as it was built"
+
+
 def trees(medium: Medium) -> str:
     """All ways to see the medium show the same files with the same bytes.
 
-    A tree that holds nothing but the boot images is no way to see it: the ISO 9660 side of a UDF medium.
+    But for boot images, which ISO 9660 may show besides, and what build.json says is on the UDF side only.
     """
     if medium.image.problems:
         raise Broken(some(medium.image.problems))
     best = medium.image.best
-    shown = [best.kind]
-    wrong: list[str] = []
-    for tree in medium.image.trees[1:]:
-        files = {p: f for p, f in tree.files.items() if not _is_boot(medium, f)}
-        if not files:
-            continue
-        shown.append(tree.kind)
-        wrong += _differences(medium, best, tree, files)
+    hidden = set(medium.described.udf_only) if medium.described is not None else set()
+    wrong = [text for tree in medium.image.trees[1:] for text in _differences(medium, best, tree, hidden)]
     if wrong:
         raise Broken(some(wrong))
-    return (
-        f"{len(best.files)} files, alike in {', '.join(shown)}"
-        if len(shown) > 1
-        else f"{len(best.files)} files"
-    )
+    kinds = [tree.kind for tree in medium.image.trees]
+    alike = f", alike in {', '.join(kinds)}" if len(kinds) > 1 else ""
+    return f"{len(best.files)} files{alike}" + (f"; {len(hidden)} in UDF alone" if hidden else "")
 
 
 def _is_boot(medium: Medium, file: IsoFile) -> bool:
@@ -61,12 +72,19 @@ def _is_boot(medium: Medium, file: IsoFile) -> bool:
     return bool(file.pieces) and file.pieces[0][0] in places
 
 
-def _differences(medium: Medium, best: Tree, tree: Tree, files: dict[str, IsoFile]) -> list[str]:
-    wrong = [f"{p} is only in {tree.kind}" for p in sorted(files) if p not in best.files]
-    wrong += [f"{p} is not in {tree.kind}" for p in sorted(best.files) if p not in tree.files]
-    for path in sorted(files):
-        one, other = best.files.get(path), files[path]
-        if one is None or one == other:
+def _differences(medium: Medium, best: Tree, tree: Tree, hidden: set[str]) -> list[str]:
+    # plain ISO 9660 has capital letters alone
+    capitals = tree.kind == "iso9660" and all(p == p.upper() for p in tree.files)
+    expected = {(p.upper() if capitals else p): f for p, f in best.files.items() if p not in hidden}
+    wrong = [
+        f"{p} is only in {tree.kind}"
+        for p, f in sorted(tree.files.items())
+        if p not in expected and not _is_boot(medium, f)
+    ]
+    wrong += [f"{p} is not in {tree.kind}" for p in sorted(expected) if p not in tree.files]
+    for path, one in sorted(expected.items()):
+        other = tree.files.get(path)
+        if other is None or one == other:
             continue
         if one.size != other.size or medium.digest(one) != medium.digest(other):
             wrong.append(f"{path} is another file in {tree.kind}")
@@ -87,6 +105,8 @@ def catalog(medium: Medium) -> str:
     odd = [f"platform {e.platform:#x}" for e in entries if e.platform not in (_BIOS, _UEFI)]
     if odd:
         raise Broken(f"entries for {', '.join(odd)}")
+    if any(e.emulation or e.segment not in (0, 0x7C0) for e in entries):
+        raise Broken("an entry wants to be loaded as a disk, or to another place")
     outside = [e for e in entries if e.offset >= medium.image.size or e.offset < 16 * BLOCK]
     if outside:
         raise Broken(f"a boot image at byte {outside[0].offset:,}, where none can be")

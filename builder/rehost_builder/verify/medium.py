@@ -65,6 +65,19 @@ class Medium:
             self.digests[file.pieces] = self._hash(file, lambda n: None)
         return self.digests[file.pieces]
 
+    def hash_image(
+        self, blank: tuple[int, int], progress: Callable[[float, float], None] | None = None
+    ) -> str:
+        """SHA-256 of the whole image in hex, the bytes from ``blank[0]`` up to ``blank[1]`` taken as zeros."""
+        digest = hashlib.sha256()
+        for at in range(0, self.image.size, _PIECE):
+            data = self.image.read(at, min(_PIECE, self.image.size - at))
+            start, end = (min(max(place - at, 0), len(data)) for place in blank)
+            digest.update(data[:start] + bytes(end - start) + data[end:] if end > start else data)
+            if progress is not None:
+                progress(at + len(data), self.image.size)
+        return digest.hexdigest()
+
     def hash_all(self, progress: Callable[[float, float], None] | None = None) -> None:
         """Reads every file of every tree once."""
         files = {f.pieces: f for t in self.image.trees for f in t.files.values()}

@@ -36,7 +36,7 @@ def verify_medium(iso: Path, progress: Progress | None = None, *, thorough: bool
         with progress.step("files"):
             medium.hash_all(progress.meter())
         with progress.step("contents"):
-            _judge(medium, thorough)
+            _judge(medium, thorough, progress)
     described = medium.described
     return MediumReport(
         iso=str(iso),
@@ -48,17 +48,18 @@ def verify_medium(iso: Path, progress: Progress | None = None, *, thorough: bool
     )
 
 
-def _judge(medium: Medium, thorough: bool) -> None:
+def _judge(medium: Medium, thorough: bool, progress: Progress) -> None:
     medium.judge("whole", "image", lambda: image.whole(medium))
-    medium.judge("trees", "directories", lambda: image.trees(medium))
     medium.judge("catalog", "boot catalog", lambda: image.catalog(medium))
     medium.judge("description", "build.json", lambda: image.description(medium))
+    medium.judge("trees", "directories", lambda: image.trees(medium))
     base = medium.described.base if medium.described is not None else _guess(medium)
     exceptions = image.catalog_files(medium) | (debian.exceptions() if base == "debian" else {})
     medium.judge("checksums", "checksums", lambda: image.checksums(medium, exceptions))
     if base == "debian":
         debian.judge(medium)
     elif base == "winpe":
+        medium.judge("sealed", "every byte", lambda: image.sealed(medium, progress.meter()))
         winpe.judge(medium, thorough=thorough)
 
 

@@ -25,7 +25,7 @@ from rehost_builder.environment import (
     workspace,
 )
 from rehost_builder.errors import BuildError
-from rehost_builder.media.udf import BootEntries, write_winpe_iso
+from rehost_builder.media.udf import BootEntries, udf_only, write_winpe_iso
 from rehost_builder.progress import Progress
 from rehost_builder.templates import render
 from rehost_builder.wim.append import append
@@ -210,6 +210,7 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                     for name, content in (("bios", media.bios_boot), ("efi", choice.efi_boot))
                     if content is not None
                 },
+                udf_only=tuple(udf_only(tree)),
                 epoch=epoch,
                 notes=_notes(report, runtime, additions, media),
             )

@@ -1,33 +1,28 @@
 """The files of an ISO image as pieces of that image: nothing is unpacked, nothing is mounted.
 
 Windows media are UDF with an ISO 9660 side that holds nothing but a text ("this disc contains a UDF file system"), so
-UDF is looked at first. pycdlib reads both; what it cannot open (UDF without an ISO 9660 side) is unpacked by 7-Zip.
+UDF is looked at first. What our reader does not understand is unpacked by 7-Zip.
 """
 
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pycdlib
-from pycdlib.pycdlibexception import PyCdlibException
+from typing import BinaryIO
 
 from rehost_builder.content import Content, Extent, Joined
 from rehost_builder.errors import BuildError
-from rehost_builder.media.iso9660 import el_torito_entries
+from rehost_builder.media.iso_reader import IsoFile, IsoImage, announced_size, boot_entries, open_iso
 from rehost_builder.run import run
+from rehost_payload.formats.errors import FormatError
 
-_SECTOR = 2048
-_ANCHOR = 256 * _SECTOR
 _BIOS, _EFI = 0, 0xEF
-_MAX_FILES = 200_000
+_NAMES = {"udf": "UDF", "joliet": "Joliet", "iso9660": "ISO 9660"}
 
 
 @dataclass(frozen=True)
@@ -46,117 +41,50 @@ def read_iso(path: Path, workspace: Path, wanted: Callable[[str], bool]) -> IsoF
 
     Raises BuildError for what is no ISO, is cut short, or cannot be read by any way.
     """
-    iso = pycdlib.PyCdlib()
-    problem = ""
-    try:
-        iso.open(str(path))
-    except PyCdlibException as e:
-        problem = str(e)
-    except (
-        struct.error,
-        IndexError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as e:
-        problem = f"{type(e).__name__}: {e}"
-    if problem:
-        _check_announced(path)
-        found = _by_7zip(path, workspace, wanted, problem)
-    else:
+    with path.open("rb") as f:
+        need = announced_size(f)
         try:
-            found = _by_pycdlib(iso, path)
-        except (PyCdlibException, struct.error, IndexError, ValueError, TypeError, AttributeError) as e:
-            raise BuildError(f"{path}: damaged: {e}", "check its hash, download it again") from None
-        finally:
-            iso.close()
-    _check_length(path, found)
-    return found
-
-
-def _by_pycdlib(iso: Any, path: Path) -> IsoFiles:
-    label = iso.pvd.volume_identifier.decode("ascii", "replace").strip()
-    ways: list[tuple[str, str]] = []
-    if iso.has_udf():
-        ways.append(("UDF", "udf_path"))
-    if iso.has_joliet():
-        ways.append(("Joliet", "joliet_path"))
-    if iso.has_rock_ridge():
-        ways.append(("Rock Ridge", "rr_path"))
-    ways.append(("ISO 9660", "iso_path"))
-    catalog = iso.eltorito_boot_catalog
-    catalog_at = catalog.extent_location() * _SECTOR if catalog is not None else -1
-    best: tuple[dict[str, Content], str] = ({}, ways[0][0])
-    for name, argument in ways:
-        part = iso.udf_main_descs.partitions[0].part_start_location if name == "UDF" else 0
-        files: dict[str, Content] = {}
-        for file, record in _walk(iso, argument):
-            content = _udf_content(path, record, part) if name == "UDF" else _iso_content(iso, path, record)
-            if isinstance(content, Extent) and content.offset == catalog_at:
-                continue  # the boot catalog, which every image has of its own
-            files[re.sub(r"\.?;\d+$", "", file) if name == "ISO 9660" else file] = content
-            if len(files) > _MAX_FILES:
-                raise ValueError("more files than a Windows medium has")
-        if len(files) > len(best[0]):
-            best = files, name
-        if name == "UDF" and len(files) > 1:
-            break
-    bios, efi = _boot_images(path)
-    return IsoFiles(*best, label, bios, efi)
-
-
-def _walk(iso: Any, argument: str) -> Iterator[tuple[str, Any]]:
-    for folder, _, names in iso.walk(**{argument: "/"}):
-        for name in names:
-            full = posixpath.join(folder, name)
-            record = iso.get_record(**{argument: full})
-            if record is not None and record.is_file() and not getattr(record, "is_symlink", lambda: False)():
-                yield full.lstrip("/"), record
-
-
-def _udf_content(path: Path, record: Any, partition: int) -> Content:
-    """The extents of a UDF file, those that follow each other joined."""
-    rest = record.get_data_length()
-    parts: list[Extent] = []
-    for descriptor in record.alloc_descs:
-        length = min(descriptor.extent_length & 0x3FFFFFFF, rest)
-        start = (partition + descriptor.log_block_num) * _SECTOR + descriptor.offset
-        if not length:
-            continue
-        if parts and parts[-1].offset + parts[-1].length == start:
-            parts[-1] = Extent(path, parts[-1].offset, parts[-1].length + length)
+            image = open_iso(f)
+        except FormatError as e:
+            problem = str(e)
         else:
-            parts.append(Extent(path, start, length))
-        rest -= length
-    if rest:
-        raise ValueError("the extents of a file are shorter than the file")
+            need = max(need, image.needed)
+            problem = next((p for p in image.problems if p.startswith("udf: ")), "")
+            # beside their UDF side, Microsoft's media have a text and the boot images, at the root
+            if not problem or any(t.folders for t in image.trees):
+                _check_length(path, need)
+                return _found(image, path, _boot_images(path, f))
+        _check_length(path, need)
+        boot = _boot_images(path, f)
+    return IsoFiles(_by_7zip(path, workspace, wanted, problem), "7-Zip", "", *boot)
+
+
+def _found(image: IsoImage, path: Path, boot: tuple[Content | None, Content | None]) -> IsoFiles:
+    tree = max(image.trees, key=lambda t: (t.kind == "udf" and len(t.files) > 1, len(t.files)))
+    files = {
+        # the boot catalog, which every image has of its own
+        name: _content(path, file)
+        for name, file in tree.files.items()
+        if not image.catalog or not file.pieces or file.pieces[0][0] != image.catalog
+    }
+    return IsoFiles(files, _NAMES[tree.kind], tree.label, *boot)
+
+
+def _content(path: Path, file: IsoFile) -> Content:
+    parts = tuple(Extent(path, offset, length) for offset, length in file.pieces)
     if not parts:
         return b""
-    return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _iso_content(iso: Any, path: Path, record: Any) -> Content:
-    length = record.get_data_length()
-    return Extent(path, record.extent_location() * iso.logical_block_size, length) if length else b""
-
-
-def _boot_images(path: Path) -> tuple[Content | None, Content | None]:
+def _boot_images(path: Path, f: BinaryIO) -> tuple[Content | None, Content | None]:
     """The El Torito images for BIOS and UEFI, at their full length."""
-    bios: Content | None = None
-    efi: Content | None = None
-    try:
-        with path.open("rb") as f:
-            for platform, offset, sectors in el_torito_entries(f):
-                if platform == _BIOS and bios is None:
-                    bios = Extent(path, offset, sectors * 512)
-                elif platform == _EFI and efi is None:
-                    f.seek(offset)
-                    efi = Extent(path, offset, max(sectors * 512, _fat_size(f.read(512))))
-    except (ValueError, struct.error):
-        return None, None
+    entries = [e for e in boot_entries(f) if e.bootable]
+    bios = next((Extent(path, e.offset, e.load * 512) for e in entries if e.platform == _BIOS), None)
+    efi = None
+    if entry := next((e for e in entries if e.platform == _EFI), None):
+        f.seek(entry.offset)
+        efi = Extent(path, entry.offset, max(entry.load * 512, _fat_size(f.read(512))))
     return bios, efi
 
 
@@ -171,62 +99,19 @@ def _fat_size(boot_sector: bytes) -> int:
     return int(size * (small or large)) if size in (512, 1024, 2048, 4096) else 0
 
 
-def _check_announced(path: Path) -> None:
-    """Refuses an image that is shorter than its own descriptors say: the likeliest reason why it cannot be read."""
+def _check_length(path: Path, need: int) -> None:
     have = path.stat().st_size
-    with path.open("rb") as f:
-        need = max(_iso_size(f), _udf_size(f))
     if need > have:
-        raise _cut_short(path, have, need)
-
-
-def _iso_size(f: BinaryIO) -> int:
-    """Bytes of the ISO 9660 volume (ECMA-119, 8.4.8); 0 where there is none."""
-    f.seek(16 * _SECTOR)
-    descriptor = f.read(_SECTOR)
-    if descriptor[:6] != b"\x01CD001" or len(descriptor) < _SECTOR:
-        return 0
-    return int(struct.unpack_from("<I", descriptor, 80)[0]) * _SECTOR
-
-
-def _udf_size(f: BinaryIO) -> int:
-    """Where the UDF partition ends, in bytes (ECMA-167, 3/10.2 and 3/10.5); 0 where that is not said."""
-    f.seek(_ANCHOR)
-    anchor = f.read(512)
-    if len(anchor) < 512 or struct.unpack_from("<H", anchor)[0] != 2:
-        return 0
-    length, place = struct.unpack_from("<II", anchor, 16)
-    for number in range(min(length // _SECTOR, 32)):
-        f.seek((place + number) * _SECTOR)
-        descriptor = f.read(512)
-        if len(descriptor) == 512 and struct.unpack_from("<H", descriptor)[0] == 5:
-            start, count = struct.unpack_from("<II", descriptor, 188)
-            return int(start + count) * _SECTOR
-    return 0
-
-
-def _cut_short(path: Path, have: int, need: int) -> BuildError:
-    return BuildError(
-        f"{path} is cut short: it has {have:,} bytes, its content reaches to byte {need:,}",
-        "download or copy it again and compare its hash",
-    )
-
-
-def _check_length(path: Path, found: IsoFiles) -> None:
-    have = path.stat().st_size
-    need = 0
-    for content in (*found.files.values(), found.bios_boot, found.efi_boot):
-        for part in content.parts if isinstance(content, Joined) else (content,):
-            if isinstance(part, Extent) and part.path == path:
-                need = max(need, part.offset + part.length)
-    if need > have:
-        raise _cut_short(path, have, need)
+        raise BuildError(
+            f"{path} is cut short: it has {have:,} bytes, its content reaches to byte {need:,}",
+            "download or copy it again and compare its hash",
+        )
 
 
 # --- 7-Zip
 
 
-def _by_7zip(path: Path, workspace: Path, wanted: Callable[[str], bool], problem: str) -> IsoFiles:
+def _by_7zip(path: Path, workspace: Path, wanted: Callable[[str], bool], problem: str) -> dict[str, Content]:
     with path.open("rb") as f:
         f.seek(32 << 10)
         marks = f.read(16 << 10)
@@ -261,8 +146,7 @@ def _by_7zip(path: Path, workspace: Path, wanted: Callable[[str], bool], problem
                 f"{path}: 7-Zip did not unpack {name}", "unpack the ISO into a folder and give that"
             )
         files[name] = file
-    bios, efi = _boot_images(path)
-    return IsoFiles(files, "7-Zip", "", bios, efi)
+    return files
 
 
 def _listed(text: str) -> dict[str, int]:

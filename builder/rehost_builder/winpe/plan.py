@@ -38,7 +38,9 @@ class Plan:
     medium: tuple[PlannedFile, ...]
     label: str
     boot_images: dict[str, str]
-    """SHA-256 of the boot images, "bios" and "efi": they are not among the files of the medium."""
+    """SHA-256 of the boot images, "bios" and "efi": they need not be among the files of the medium."""
+    udf_only: tuple[str, ...]
+    """Files of the medium that ISO 9660 and Joliet do not show."""
     epoch: int
     notes: tuple[str, ...]
 
@@ -75,5 +77,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for file in plan.medium:
         if "/fonts/" not in file.path.lower() and file.path.count("/") < 3 and file.size > 0:
             yield f"              {file.path:<44} {file.size:>13,}  {file.origin}"
+    if plan.udf_only:
+        yield f"UDF only    {', '.join(plan.udf_only)}"
     for note in plan.notes:
         yield f"note        {note}"

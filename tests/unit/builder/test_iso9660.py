@@ -15,7 +15,8 @@ import pycdlib
 import pytest
 
 from rehost_builder.media.fat import fat_image
-from rehost_builder.media.iso9660 import el_torito_entries, write_iso
+from rehost_builder.media.iso9660 import write_iso
+from rehost_builder.media.iso_reader import boot_entries
 
 EPOCH = 1_700_000_000
 LOADER = b"\xfb\xc0\x78\x70" + bytes(36_000)
@@ -78,9 +79,9 @@ def test_boot_entries_and_partition_table_point_at_the_loaders(tmp_path: Path) -
     _write(tmp_path / "a.iso", files)
     efi = _content(files["boot/efi.img"])
     data = (tmp_path / "a.iso").read_bytes()
-    entries = el_torito_entries(io.BytesIO(data))
-    assert [(platform, count) for platform, _, count in entries] == [(0, 4), (0xEF, len(efi) // 512)]
-    bios, uefi = entries[0][1], entries[1][1]
+    entries = boot_entries(io.BytesIO(data))
+    assert [(e.platform, e.load) for e in entries] == [(0, 4), (0xEF, len(efi) // 512)]
+    bios, uefi = (e.offset for e in entries)
     assert data[bios : bios + 4] == LOADER[:4]
     # boot information table (mkisofs -boot-info-table): PVD sector, loader sector, length, checksum
     table = struct.unpack_from("<IIII", data, bios + 8)
@@ -152,8 +153,3 @@ def test_xorriso_agrees(tmp_path: Path) -> None:
     assert re.search(r"El Torito boot img :\s+1\s+BIOS\s+y\s+none", report.stdout)
     assert re.search(r"El Torito boot img :\s+2\s+UEFI\s+y\s+none", report.stdout)
     assert re.search(r"El Torito img path :\s+2\s+/boot/efi.img", report.stdout)
-
-
-def test_an_image_without_boot_record_is_said_to_have_none() -> None:
-    with pytest.raises(ValueError, match="El Torito"):
-        el_torito_entries(io.BytesIO(bytes(40 * 2048)))

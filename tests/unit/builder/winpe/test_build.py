@@ -19,7 +19,7 @@ import pytest
 from rehost_builder import environment
 from rehost_builder.errors import BuildError
 from rehost_builder.media import udf
-from rehost_builder.media.iso9660 import el_torito_entries
+from rehost_builder.media.iso_reader import boot_entries
 from rehost_builder.progress import Progress
 from rehost_builder.winpe.build import WinpeOptions, WinpeResult, build_winpe_iso
 from rehost_builder.winpe.opened import opened_media
@@ -77,13 +77,13 @@ def test_the_medium(tmp_path: Path, build: Build, iso: Path, folder: Path, pytho
             assert found[name] == path.read_bytes(), name
     # the boot entries
     with result.iso.open("rb") as f:
-        entries = el_torito_entries(f)
-        assert next((platform, sectors) for platform, _, sectors in entries) == (0, 8)
-        assert entries[1][0] == 0xEF
-        for (_, offset, _), name in zip(
+        entries = boot_entries(f)
+        assert (entries[0].platform, entries[0].load) == (0, 8)
+        assert entries[1].platform == 0xEF
+        for entry, name in zip(
             entries, ("boot/etfsboot.com", "efi/microsoft/boot/efisys_noprompt.bin"), strict=True
         ):
-            f.seek(offset)
+            f.seek(entry.offset)
             expected = (folder / name).read_bytes()
             assert f.read(len(expected)) == expected
     # the list of checksums, checked by a program that is not ours
@@ -235,7 +235,7 @@ def test_boot_files_of_2023(tmp_path: Path, build: Build) -> None:
     assert found["efi/microsoft/boot/fonts/wgl4_boot.ttf"] == b"font of 2023"
     assert found["efi/microsoft/boot/boot.stl"] == b"list of 2023"
     with result.iso.open("rb") as f:
-        f.seek(el_torito_entries(f)[1][1])
+        f.seek(boot_entries(f)[1].offset)
         expected = new["Windows/Boot/DVD_EX/EFI/en-US/efisys_noprompt_EX.bin"]
         assert f.read(len(expected)) == expected
     # a second time, from the result: nothing to do
@@ -433,7 +433,7 @@ def test_the_command(tmp_path: Path, iso: Path, python: Path) -> None:
     assert "Server 2022" in done.stdout
     assert "not to be passed on" in done.stdout
     with (tmp_path / "x.iso").open("rb") as f:
-        assert len(el_torito_entries(f)) == 2
+        assert len(boot_entries(f)) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pycdlib
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +18,7 @@ from rehost_builder.winpe.cli import media as media_command
 from rehost_builder.winpe.inspect import MediaReport
 from rehost_builder.winpe.media import Media
 from rehost_builder.winpe.opened import opened_media
+from rehost_payload.formats.errors import FormatError
 from support import windows_media as media
 from support.wim_files import facts, verify, wimlib, write_files
 from support.windows_media import WimImage, make_wim, winpe_tree
@@ -74,21 +74,35 @@ def test_a_folder_in_other_cases(tmp_path: Path, folder: Path) -> None:
         assert found.wim_path == "SOURCES/BOOT.WIM"
 
 
-def test_7zip_reads_what_pycdlib_cannot(tmp_path: Path, iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_7zip_reads_what_our_reader_does_not(
+    tmp_path: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if media.seven_zip() is None:
         pytest.skip("7-Zip is not installed (package p7zip-full)")
 
-    def failing(*_: object) -> None:
-        raise pycdlib.pycdlibexception.PyCdlibInvalidISO("must have at least one PVD")
+    def failing(_: object) -> None:
+        raise FormatError("UDF", "a partition map of a kind that is not read here")
 
-    monkeypatch.setattr(isofs.pycdlib.PyCdlib, "open", failing)
-    with opened(iso, work=tmp_path / "work") as (_, _, report):
+    monkeypatch.setattr(isofs, "open_iso", failing)
+    with opened(iso, work=tmp_path / "work") as (found, _, report):
         assert report.read_by == "7-Zip"
         assert report.usable
+        assert found.efi_boot is not None
     monkeypatch.setattr(isofs.shutil, "which", lambda _: None)
     error = refusal(iso, work=tmp_path / "work2")
     assert "7-Zip" in error.message
-    assert "at least one PVD" in error.message
+    assert "a partition map" in error.message
+
+
+def test_a_udf_side_that_is_not_understood(
+    tmp_path: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text on the ISO 9660 side is not mistaken for the medium."""
+    data = bytearray(iso.read_bytes())
+    data[257 * 2048 + 300] ^= 1  # the file set
+    (tmp_path / "x.iso").write_bytes(data)
+    monkeypatch.setattr(isofs.shutil, "which", lambda _: None)
+    assert "CRC" in refusal(tmp_path / "x.iso", work=tmp_path / "w").message
 
 
 def test_7zip_that_leaves_files_out_is_noticed(
