@@ -9,7 +9,6 @@ import json
 import shutil
 import struct
 import subprocess
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from rehost_payload.formats.vm_model import (
 from rehost_payload.formats.vm_xml import is_vm_xml, parse_vm_xml
 from rehost_payload.formats.vmcx import Storage, parse_vmcx
 from support.corpus import corpus, read
+from support.effort import at_most
 from support.sources import PatchedSource
 
 FOLDER = corpus("hyperv")
@@ -50,9 +50,8 @@ def storage(name: str) -> Storage:
 @pytest.mark.parametrize(("name", "entries"), STORAGES.items())
 def test_every_checksum_is_right(name: str, entries: int) -> None:
     """The strict reader checks those of headers, tables, log and every key."""
-    start = time.perf_counter()
-    found = storage(name)
-    assert time.perf_counter() - start < 1
+    with at_most(30_000):
+        found = storage(name)
     assert found.entries == entries
     assert (found.notes, found.damage) == ((), ())
     assert (found.format_text, found.replay.applied) == ("4.0", 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from rehost_payload.formats.hive import Hive, Key, SetValue, needs_replay, repla
 from rehost_payload.system.hivex_edit import edit_hive
 from rehost_payload.system.protocol import SystemError_
 from support.corpus import corpus, read
+from support.effort import at_most
 from support.hives import values as as_hivex_sees_it
 
 FOLDER = corpus("hives")
@@ -73,9 +73,8 @@ def test_the_windows_10_hive_is_replayed_as_regipy_does_it(tmp_path: Path) -> No
     from regipy.recovery import apply_transaction_logs
 
     data = load(WIN10)
-    start = time.perf_counter()
-    result = replay(data, logs())
-    assert time.perf_counter() - start < 20
+    with at_most(30_000):
+        result = replay(data, logs())
     assert result.applied == 24
     assert result.warnings == ()
     for name, content in (("hive", data), ("log1", logs()[0]), ("log2", logs()[1])):
@@ -157,11 +156,10 @@ def test_a_replayed_hive_is_edited() -> None:
     assert new["ControlSet001\\Services\\stornvme", "Start"] == (4, bytes(4))
 
 
-def test_looking_up_a_path_is_fast() -> None:
+def test_looking_up_a_path_is_cheap() -> None:
     """The survey does this for every service and control set."""
     data = load(WIN7)
-    start = time.perf_counter()
-    hive = Hive.parse(data)
-    for _ in range(1000):
-        assert hive.find("ControlSet001", "Services", "msahci") is not None
-    assert time.perf_counter() - start < 2
+    with at_most(150_000):
+        hive = Hive.parse(data)
+        for _ in range(1000):
+            assert hive.find("ControlSet001", "Services", "msahci") is not None

@@ -7,9 +7,8 @@ import os
 import re
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +28,13 @@ from rehost_payload.formats.ntfs_records import Record
 from rehost_payload.formats.sddl import to_sddl
 from rehost_payload.formats.source import BytesSource
 from support import exfat_image, fat_image, ntfs_image, sparse
+from support.effort import at_most
 from support.hyperv_host import make_link
 from support.ntfs_image import NtfsImage
 from support.sources import PatchedSource
 
 MIB = 1 << 20
+CALLS = 1_000_000  # a hundred times what the worst example took
 SUFFIXES = frozenset({".vhdx", ".vmcx"})
 LONG = "x" * 137 + "-machine.vhdx"  # its ending lies across the end of a sector of the record
 TREE = {
@@ -297,37 +298,31 @@ def test_folders_in_a_ring_are_lost() -> None:
     )
 )
 def test_hostile_volumes(content: bytes, patches: list[tuple[int, bytes]]) -> None:
-    """Whatever the MFT holds: an answer or a FormatError, in bounded time."""
+    """Whatever the MFT holds: an answer or a FormatError, for a bounded effort."""
     mft = NtfsVolume(BytesSource(content)).boot.mft_lcn * 4096
     source = PatchedSource(content, {mft + at: data for at, data in patches})
     try:
         volume = NtfsVolume(source)
     except FormatError:
         return
-    started = time.perf_counter()
-    try:
+    with at_most(CALLS), suppress(FormatError, FileNotFoundError, NotADirectoryError):
         for path in volume.find_files(SUFFIXES, []):
             volume.metadata(path)
             volume.link_target(path)
-    except (FormatError, FileNotFoundError, NotADirectoryError):
-        pass
-    assert time.perf_counter() - started < 5
 
 
-def test_a_million_files_take_seconds(content: bytes) -> None:
-    """A tenth of it here: 100,000 records, one in a thousand of them a virtual disk."""
+def test_only_records_with_a_wanted_ending_are_looked_at(content: bytes) -> None:
+    """100,000 records, one in a thousand of them a virtual disk: a disk of a million files must take seconds."""
     volume = NtfsVolume(BytesSource(content))
     place = volume.boot.mft_lcn * volume.boot.cluster_size
     plain = content[place + volume._lookup("many/0100.txt")[0] * 1024 :][:1024]  # type: ignore[index]
     disk = content[place + volume._lookup("VMs/web/web.vhdx")[0] * 1024 :][:1024]  # type: ignore[index]
     mft = content[place : place + 512 * 1024] + (plain * 999 + disk) * 100
-    started = time.perf_counter()
-    found = list(
-        ntfs_search.find_in_mft(BytesSource(mft), 1024, volume.record, SUFFIXES, [], lambda *_: None)
-    )
-    took = time.perf_counter() - started
+    with at_most(40_000):
+        found = list(
+            ntfs_search.find_in_mft(BytesSource(mft), 1024, volume.record, SUFFIXES, [], lambda *_: None)
+        )
     assert sum(p == "\\VMs\\web\\web.vhdx" for p in found) == 101
-    assert took < 3, took
 
 
 # --- descriptors as text

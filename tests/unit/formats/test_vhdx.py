@@ -6,7 +6,7 @@ import json
 import shutil
 import struct
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rehost_payload.formats import vhdx_log
 from rehost_payload.formats.crc32c import crc32c, crc32c_without
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.source import BytesSource
 from rehost_payload.formats.vhdx import Vhdx, is_vhdx, parse_vhdx
 from support import vhdx_image as image
+from support.effort import at_most
 from support.sources import PatchedSource
 from support.vhdx_image import BAT, LOG, METADATA, MIB, PARTLY, PRESENT
 
@@ -356,13 +358,9 @@ def test_mutated_files(data: bytes, changes: list[tuple[int, int]], fixed: bool)
             patches[at] = image.sealed(mutated[at : at + size])[:260]
         if data is DIRTY:
             patches[LOG] = image.sealed(mutated[LOG : LOG + 8192])[:260]
-    start = time.perf_counter()
-    try:
+    with at_most(1_000_000), suppress(FormatError):
         disk = parse_vhdx(PatchedSource(data, patches))
         assert 0 < disk.virtual_size <= 64 << 40
-    except FormatError:
-        pass
-    assert time.perf_counter() - start < 10
 
 
 def test_truncated_anywhere() -> None:
@@ -383,10 +381,17 @@ def test_truncated_anywhere() -> None:
     assert not is_vhdx(BytesSource(b"vhdxfil"))
 
 
-def test_overlapping_log_entries_do_not_cost_minutes() -> None:
-    """Each sector says that it begins an entry as long as the log."""
+def test_overlapping_log_entries_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sector says that it begins an entry as long as the log: no more is summed up than the log twice."""
+    summed = 0
+
+    def counted(data: bytes, at: int) -> int:
+        nonlocal summed
+        summed += len(data)
+        return crc32c_without(data, at)
+
+    monkeypatch.setattr(vhdx_log, "crc32c_without", counted)
     head = struct.pack("<4sIIIQII16sQQ", b"loge", 1, MIB, 0, 1, 0, 0, image.LOG_GUID.bytes_le, 0, 0)
     data = dirty(head.ljust(4096, b"\0") * 256)
-    start = time.perf_counter()
     assert "overlap" in parse(data).problems[0]
-    assert time.perf_counter() - start < 10
+    assert 0 < summed <= 2 * MIB

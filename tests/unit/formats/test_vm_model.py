@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -240,10 +239,8 @@ def test_odd_values_are_kept_as_text_and_named() -> None:
     ],
 )
 def test_xml_that_is_refused(text: str, problem: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(FormatError, match=problem):
         parse_vm_xml(BytesSource(text.encode()))
-    assert time.perf_counter() - start < 10
 
 
 def test_bytes_that_are_no_text() -> None:
