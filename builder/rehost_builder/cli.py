@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from rehost_builder.errors import BuildError
 from rehost_builder.progress import Progress
+from rehost_payload.ui.paths import InputPath
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
@@ -59,7 +60,7 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--media", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="ISO|DIR|WIM",
+    "--media", multiple=True, type=InputPath(disks=True, exists=True), metavar="ISO|DIR|WIM",
     help="Build on Windows PE from your own media: an ISO of Windows Server or Windows, its files, the ADK's add-on, "
     "a recovery ISO of another maker, or a boot image; may be repeated.",
 )  # fmt: skip
@@ -77,11 +78,11 @@ def main() -> None:
     "--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of packages and lock."
 )
 @click.option(
-    "--lock", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    "--lock", type=InputPath(folders=False, exists=True),
     help="Exactly the packages of this lock (a kept copy of CACHE/debian/SUITE/lock.json).",
 )  # fmt: skip
 @click.option(
-    "--sources", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    "--sources", type=InputPath(folders=False, exists=True),
     help="An apt .sources file to use instead of this machine's mirrors.",
 )  # fmt: skip
 @click.option("--compression", type=click.IntRange(1, 19), default=9, show_default=True, help="zstd level.")
@@ -93,7 +94,7 @@ def main() -> None:
     help="Put vmlinuz and initrd.img there as well (PXE, direct start).",
 )  # fmt: skip
 @click.option(
-    "--drivers", multiple=True, type=click.Path(path_type=Path), metavar="DIR|FILE",
+    "--drivers", multiple=True, type=InputPath(), metavar="DIR|FILE",
     help="Driver packages for the medium: a folder, ZIP, EXE, CAB, MSI or 7z; may be repeated.  "
     "[default: drivers/packages]",
 )  # fmt: skip

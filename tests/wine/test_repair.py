@@ -92,7 +92,7 @@ def test_a_repair_and_its_undo_on_windows(medium: Path, tmp_path: Path, port: in
     assert "Repariert" in said or "repariert" in said
     assert windows.read_store(disk) != before
     after = survey_images([disk.path])
-    assert verify(after).verdict is Verdict.PASS, verify(after)
+    assert verify(after).chain is Verdict.PASS, verify(after)
     code, said = rehost("undo", "--yes", "--json")
     assert code == 0, said
     assert windows.read_store(disk) == before

@@ -9,13 +9,14 @@ import click
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.ui.drivers_cmd import drivers, say
+from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
 
 EXIT_FAILED_CHECKS = 3
 
 
 @drivers.command()
-@click.argument("packages", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("packages", nargs=-1, required=True, type=InputPath())
 @click.option("-v", "--verbose", is_flag=True, help="List what passed and every controller as well.")
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @click.pass_context

@@ -14,6 +14,7 @@ from rehost_builder.emulator.start import Watched, start
 from rehost_builder.errors import BuildError
 from rehost_builder.progress import Progress
 from rehost_payload.system.images import image_format
+from rehost_payload.ui.paths import InputPath
 
 EXIT_NOT_SEEN = 3
 _SIZES = {"M": 1, "G": 1024}
@@ -41,10 +42,10 @@ def _format(path: Path) -> str:
 
 
 @click.command()
-@click.argument("medium", metavar="ISO", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("medium", metavar="ISO", type=InputPath(folders=False, disks=True, exists=True))
 @click.option(
     "--disk", "disks", multiple=True, metavar="IMAGE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputPath(folders=False, disks=True, exists=True),
     help="A disk of the machine (raw, qcow2, VHDX ...); repeat it for more.",
 )  # fmt: skip
 @click.option(

@@ -17,6 +17,7 @@ from rehost_builder.usb.device import Stick, describe
 from rehost_builder.usb.layout import StickLayout, is_hybrid, layout
 from rehost_builder.usb.write import FromIso, write_stick
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.ui.paths import InputPath
 
 EXIT_DECLINED = 4
 _CLUSTER = 32 << 10  # an upper bound: what the files take in the largest clusters used here
@@ -24,7 +25,7 @@ _UEFI_LOADER = "efi/boot/bootx64.efi"
 
 
 @click.command()
-@click.argument("medium", metavar="ISO", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("medium", metavar="ISO", type=InputPath(folders=False, disks=True, exists=True))
 @click.argument("device", metavar="DEVICE", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="The consent: do not ask.")
 @click.option("--fixed", is_flag=True, help="Allow a disk that is not removable and not on USB.")

@@ -14,6 +14,7 @@ from rehost_builder.progress import Progress
 from rehost_builder.verify.model import report_lines
 from rehost_payload.ui.cli import verify as verify_disk
 from rehost_payload.ui.exit_codes import EXIT_HELP
+from rehost_payload.ui.paths import InputPath
 
 EXIT_NOT_PASSED = 3
 _HELP = f"""Judge a medium, or whether the Windows on a disk would start: PASS, FAIL or UNKNOWN, point by point.
@@ -82,7 +83,7 @@ verify = click.Command(
     callback=click.pass_context(_run),
     params=[
         click.Argument(
-            ["iso"], required=False, metavar="[ISO]", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+            ["iso"], required=False, metavar="[ISO]", type=InputPath(folders=False, disks=True, exists=True)
         ),
         click.Option(
             ["--thorough"], is_flag=True,

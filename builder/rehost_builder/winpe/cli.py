@@ -11,6 +11,7 @@ import click
 from rehost_builder.environment import clear_messages, workspace
 from rehost_builder.winpe.inspect import report_lines
 from rehost_builder.winpe.opened import opened_media
+from rehost_payload.ui.paths import InputPath
 
 EXIT_UNUSABLE = 3
 _WORKSPACE = 16 << 20
@@ -22,7 +23,7 @@ def media() -> None:
 
 
 @media.command()
-@click.argument("source", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("source", nargs=-1, required=True, type=InputPath(disks=True, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.pass_context
 def inspect(ctx: click.Context, source: tuple[Path, ...], as_json: bool) -> None:

@@ -90,7 +90,8 @@ def advise(
         if missing:
             reasons.append(f"it takes {', '.join(missing)} too, which this package does not bring")
     elif has is not None and has.present is False:
-        answer, headline = Answer.DOWNLOAD, f"needs {_wanted(controller)}; {_none_fits(candidates, refusals)}"
+        answer = Answer.DOWNLOAD
+        headline = f"{_doubt(has)}needs {_wanted(controller)}; {_none_fits(candidates, refusals)}"
         reasons += _download(controller)
     else:
         answer, headline = Answer.UNCLEAR, f"not known; {_none_fits(candidates, refusals)}"
@@ -100,17 +101,20 @@ def advise(
 
 def _in_box_headline(has: InBoxAnswer) -> str:
     services = " or ".join(has.services)
-    if has.start_override:
-        return f"in-box {services}, only StartOverride has to go"
-    return f"in-box {services}, nothing is needed"
+    rest = "only StartOverride has to go" if has.start_override else "nothing is needed"
+    return f"{_doubt(has)}in-box {services}, {rest}"
+
+
+def _doubt(has: InBoxAnswer) -> str:
+    """What was concluded from other builds is said to be so."""
+    return "" if has.known is Known.OBSERVED else "most likely "
 
 
 def _about_windows(has: InBoxAnswer, device: PciDevice, target: Target) -> str:
     if has.present is None:
         verb = "may or may not have a driver for it"
     else:
-        likely = "" if has.known is Known.OBSERVED else "most likely "
-        verb = f"{likely}has {'a' if has.present else 'no'} driver for it"
+        verb = f"{_doubt(has)}has {'a' if has.present else 'no'} driver for it"
     found = "; ".join(_seen(f, device) for f in has.found)
     return f"{target.name} {verb}: {has.reason}{f' ({found})' if found else ''}"
 

@@ -57,13 +57,15 @@ class Refusal:
 def find_infs(places: Iterable[Path]) -> Iterator[Path]:
     """INFs in folders and below, in a fixed order; links are not followed. OSError where a place cannot be read.
 
-    FormatError for folders with more than MAX_INFS: a whole disk was named by mistake. What is called .inf and is no
+    FormatError for folders with more than MAX_INFS: a whole disk was named by mistake; and for a place that is no file. What is called .inf and is no
     plain file is left out: whoever opens a named pipe waits for ever.
     """
     count = 0
     for place in places:
         if not place.is_dir():
             place.stat()  # says which place is missing
+            if not place.is_file():
+                raise FormatError("driver folder", f"{place} is neither a folder nor a file")
             yield place
             continue
 

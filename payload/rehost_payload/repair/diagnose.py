@@ -12,7 +12,8 @@ def diagnose(survey: Survey, choices: Choices | None = None) -> Diagnosis:
     assessment = assess(survey, choices)
     findings = tuple(i.finding for i in assessment.issues)
     asked = [i.question for i in assessment.issues if i.question and i.finding.severity is Severity.FATAL]
-    healthy = not any(f.repairable or f.severity in (Severity.FATAL, Severity.BLOCKER) for f in findings)
+    grave = (Severity.FATAL, Severity.BLOCKER)
+    healthy = not any(f.repairable or f.undecided or f.severity in grave for f in findings)
     return Diagnosis(
         findings,
         healthy,

@@ -27,6 +27,7 @@ class Finding:
     ``id`` is stable ("boot.device-stale"); ``subject`` is an identifier of the survey (a store, volume, disk or
     installation); ``params`` fill the texts; ``evidence`` lines are technical and the same in every language.
     ``repairable`` says that the plan holds actions for it; where it does not, the text's remedy says what to do.
+    ``undecided``: whether Windows will start is not known as long as this is open.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Finding:
     params: dict[str, str] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     repairable: bool = False
+    undecided: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class Choices:
 @dataclass(frozen=True)
 class Diagnosis:
     findings: tuple[Finding, ...]
-    healthy: bool  # nothing fatal, nothing repairable, nothing that blocks
+    healthy: bool  # nothing fatal, nothing repairable, nothing that blocks or leaves the start in doubt
     question: str | None = None  # "windows" or "system-volume": a choice is needed, see candidates
     candidates: tuple[str, ...] = ()
 
@@ -242,8 +244,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    verdict: Verdict  # FAIL if any check failed, UNKNOWN if a needed one could not be made, else PASS
+    """``chain`` is the verdict on the way from the firmware to the loader alone, the driver of the disk's controller
+    aside; ``controller_known`` is False where nobody can say which driver that is.
+    """
+
+    verdict: Verdict  # FAIL if a needed check failed, UNKNOWN if one could not be made, else PASS
     checks: tuple[Check, ...]
+    chain: Verdict = Verdict.UNKNOWN
+    controller_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -216,11 +216,16 @@ def _repair(
 
 
 def _judged(verification: Verification, diagnosis: Diagnosis) -> ResultWord:
-    """Repaired only where the judge passes every needed point and nothing fatal is left."""
+    """Repaired only where the judge passes every needed point and nothing fatal is left.
+
+    Where the disk is behind no PCI controller (virtual machines of Hyper-V, Xen) there is no driver to be judged: the
+    way to the loader counts, and the verification says what was not checked.
+    """
     fatal = any(f.severity in (Severity.FATAL, Severity.BLOCKER) for f in diagnosis.findings)
-    return (
-        ResultWord.REPAIRED if verification.verdict is Verdict.PASS and not fatal else ResultWord.NOT_REPAIRED
-    )
+    passed = verification.verdict is Verdict.PASS
+    if not verification.controller_known:
+        passed = verification.verdict is not Verdict.FAIL and verification.chain is Verdict.PASS
+    return ResultWord.REPAIRED if passed and not fatal else ResultWord.NOT_REPAIRED
 
 
 def _run_folder(volume: WritableVolume, started: str) -> str:

@@ -34,9 +34,8 @@ _ESP_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef")
 _EFI_LOADER = "\\efi\\microsoft\\boot\\bootmgfw.efi"
 _EFI_FALLBACK = "\\efi\\boot\\bootx64.efi"
 _PASS, _FAIL, _UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
-# without these being passed nobody can say that Windows will start; the others are good to know. Where the
-# controller of the disk is known, its driver is one of them.
-_NEEDED = {
+# without these being passed nobody can say that Windows will start; the others are good to know
+_CHAIN = {
     "verify.firmware-entry",
     "verify.boot-file",
     "verify.active-partition",
@@ -48,22 +47,22 @@ _NEEDED = {
     "verify.osdevice",
     "verify.system-hive",
 }
+_DRIVER = "verify.storage-driver"
 
 
 def verify(survey: Survey, choices: Choices | None = None) -> Verification:
     """Judges whether this machine's Windows will be found and started, as far as a survey can tell."""
     walk = _Walk(survey, choices or Choices())
     checks = tuple(walk.checks())
-    needed = set(_NEEDED)
-    if walk.windows is not None and boot_controller(survey, walk.windows) is not None:
-        needed.add("verify.storage-driver")
-    if any(c.verdict is _FAIL and c.id in needed for c in checks):
-        verdict = _FAIL
-    elif any(c.verdict is _UNKNOWN and c.id in needed for c in checks) or not checks:
-        verdict = _UNKNOWN
-    else:
-        verdict = _PASS
-    return Verification(verdict, checks)
+    known = walk.windows is None or boot_controller(survey, walk.windows) is not None
+    return Verification(_all(checks, _CHAIN | {_DRIVER}), checks, _all(checks, _CHAIN), known)
+
+
+def _all(checks: tuple[Check, ...], needed: set[str]) -> Verdict:
+    verdicts = {c.verdict for c in checks if c.id in needed}
+    if _FAIL in verdicts:
+        return _FAIL
+    return _UNKNOWN if _UNKNOWN in verdicts or not verdicts else _PASS
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class _Walk:
         if self.windows is not None:
             yield from check_drivers(self._survey, self.windows)
         else:
-            yield Check("verify.storage-driver", _UNKNOWN, "the Windows that will start was not found")
+            yield Check(_DRIVER, _UNKNOWN, "the Windows that will start was not found")
 
     def _starts(self) -> Iterator[_Start]:
         """ESPs and active partitions of disks that are not the medium we run from, the likeliest first."""

@@ -58,7 +58,12 @@ def check_drivers(survey: Survey, windows: WindowsInstallation) -> tuple[Check, 
     """The points, and last "verify.storage-driver" as their sum."""
     controller = boot_controller(survey, windows)
     if controller is None:
-        return (_sum(_UNKNOWN, "which controller the disk of Windows will be connected to is not known"),)
+        return (
+            _sum(
+                _UNKNOWN,
+                "not checked: which controller the disk of Windows will be connected to is not known (for an image, --pci names it)",
+            ),
+        )
     facts = windows.drivers
     own = None
     if facts is not None:
@@ -136,7 +141,10 @@ class _Judge:
             return Check(name, _UNKNOWN, "SYSTEM has no database of boot drivers"), [], None
         if not records:
             if self._own.other_cards and not self._controller.subsystem_vendor:
-                reason = f"it depends on the card; known is {self._own.other_cards[0]}"
+                reason = (
+                    f"the subsystem of {_ids(self._controller)} is missing, and Windows knows this kind by its cards: "
+                    f"one of them is {self._own.other_cards[0]}"
+                )
                 return Check(name, _UNKNOWN, reason), [], None
             count = len({*self._own.hardware_ids, *self._own.compatible_ids})
             reason = f"none of its {count} IDs is in the database, {_ids(self._controller)} for one"

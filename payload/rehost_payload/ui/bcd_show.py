@@ -37,6 +37,7 @@ from rehost_payload.formats.bcd_devices import (
 )
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import needs_replay, replay
+from rehost_payload.ui.paths import InputPath
 
 _LARGEST = 256 << 20  # real stores have up to 256 KiB; this only keeps a wrong path from filling the memory
 _LOG_SUFFIXES = (".LOG", ".LOG1", ".LOG2")
@@ -236,7 +237,7 @@ def bcd() -> None:
 
 
 @bcd.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=InputPath())
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output, with every byte.")
 def show(file: Path, json_: bool) -> None:
     """Print the boot store FILE. Nothing is changed.

@@ -14,6 +14,7 @@ import click
 
 from rehost_payload.ui.cli import language_option, texts_of
 from rehost_payload.ui.exit_codes import INTERRUPTED
+from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.survey_cmd import print_lines
 
@@ -49,7 +50,7 @@ _MOST_EXTRA = 10
     "--image",
     "images",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=InputPath(folders=False, disks=True),
     metavar="DISK",
     help="Disk images of the host instead of this machine's disks; repeatable. Targets are folders then.",
 )
@@ -184,7 +185,7 @@ def _plain(outcome: CaptureOutcome) -> dict[str, object]:
 
 
 @capture.command("list")
-@click.argument("folders", nargs=-1, metavar="[DIR]...", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folders", nargs=-1, metavar="[DIR]...", type=InputPath(files=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @language_option
 def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
@@ -223,7 +224,7 @@ def _captures(folders: tuple[Path, ...], system: System | None) -> Iterator[tupl
 
 
 @capture.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", type=InputPath(files=False))
 @language_option
 def scripts(folder: Path, language: str | None) -> None:
     """Write restore.json, the restore scripts and index.html of a capture anew, from its manifests.
@@ -255,7 +256,7 @@ def scripts(folder: Path, language: str | None) -> None:
 
 
 @capture.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", type=InputPath(files=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @language_option
 def verify(folder: Path, json_: bool, language: str | None) -> None:

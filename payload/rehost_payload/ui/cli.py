@@ -18,6 +18,7 @@ import click
 from rehost_payload import __version__
 from rehost_payload.ui.exit_codes import EXIT_HELP, FAILED, INTERRUPTED, USAGE
 from rehost_payload.ui.lazy import Lazy
+from rehost_payload.ui.paths import InputPath
 
 if TYPE_CHECKING:
     from rehost_payload.repair.model import Choices
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from rehost_payload.ui.work import Worker
 
 F = TypeVar("F", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = InputPath(folders=False)
+_DISK = InputPath(folders=False, disks=True)
 
 
 def _with_exit_codes(function: F) -> F:
@@ -69,7 +71,7 @@ def _sources(function: F) -> F:
             help="Look at the images as if they were connected to this controller (9005:028D:9005:0552).",
         ),
         click.option(
-            "--image", "images", multiple=True, type=_FILE, metavar="FILE", help="Disk images instead."
+            "--image", "images", multiple=True, type=_DISK, metavar="FILE", help="Disk images instead."
         ),
         click.option(
             "--survey", "survey_file", type=_FILE, metavar="FILE", help="A saved survey.json instead."
@@ -123,12 +125,15 @@ def diagnose(
     _check_choices(survey, choices)
     diagnosis, plan = make_diagnosis(survey, choices), make_plan(survey, choices)
     word = word_of(diagnosis)
+    unseen = ["storage-driver"] if images and pci is None else []
     if as_json:
-        _echo_json({"word": word, "exit_code": EXIT[word], "diagnosis": diagnosis, "plan": plan})
+        facts = {"diagnosis": diagnosis, "plan": plan, "not_checked": unseen}
+        _echo_json({"word": word, "exit_code": EXIT[word], **facts})
     else:
         page = _page(survey, texts)
         lines = page.diagnosis(diagnosis)
         lines += page.plan(plan) if plan.actions else []
+        lines += page.wrap(texts("show.driver-not-checked")) if unseen else []
         _echo(lines)
     ctx.exit(EXIT[word])
 
@@ -322,7 +327,14 @@ def undo(
 
 @click.command()
 @click.option("--from", "source", type=_FILE, required=True, metavar="FILE", help="The report.json of a run.")
-@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="The page to be written.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="The page to be written.",
+)
 @language_option
 def report(source: Path, output: Path, language: str | None) -> None:
     """Make the HTML page of a run again from its report.json, for instance in the other language.

@@ -24,6 +24,7 @@ from rehost_payload.formats.inf_target import (
 )
 from rehost_payload.formats.inf_text import MAX_SIZE
 from rehost_payload.ui.drivers_show import LoadedInf, as_json, as_text
+from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,7 +111,7 @@ def drivers() -> None:
 
 
 @drivers.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=InputPath())
 @click.option(
     "--windows",
     "targets",
@@ -175,7 +176,7 @@ def show(file: Path, targets: tuple[Target, ...], product: str, everything: bool
     "--drivers",
     "places",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     metavar="DIR",
     help="Folder with driver packages, or an INF; may be repeated.",
 )

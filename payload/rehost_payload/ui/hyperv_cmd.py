@@ -13,6 +13,7 @@ import click
 
 from rehost_payload.ui.exit_codes import FAILED
 from rehost_payload.ui.lazy import Lazy
+from rehost_payload.ui.paths import InputPath
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ hyperv.add_command(
 
 
 @hyperv.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=InputPath())
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @click.option("--tree", is_flag=True, help="Every value of a configuration, understood or not.")
 def show(file: Path, json_: bool, tree: bool) -> None:

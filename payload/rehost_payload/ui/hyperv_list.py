@@ -17,6 +17,7 @@ from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.capture_show import CapturePage
 from rehost_payload.ui.console import Console, speaks_utf8
 from rehost_payload.ui.exit_codes import FAILED
+from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.texts import Texts, language_of
@@ -29,7 +30,7 @@ FATAL, BLOCKED = 3, 5
     "--image",
     "images",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=InputPath(folders=False, disks=True),
     metavar="FILE",
     help="A disk image of the host instead of this machine's disks; may be given several times.",
 )

@@ -139,6 +139,7 @@ def _context(report: Report, language: str) -> dict[str, Any]:
         "grouped": show.grouped,
         "title": show.title,
         "part": show.part,
+        "overall": show.overall,
         "remedy": show.remedy,
         "action_text": show.action_text,
         "action_details": show.action_details,

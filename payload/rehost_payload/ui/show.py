@@ -39,6 +39,7 @@ from rehost_payload.repair.model import (
     RunResult,
     SetFirmwareVariable,
     Severity,
+    Verdict,
     Verification,
 )
 from rehost_payload.survey.model import Disk, Survey, Volume
@@ -130,7 +131,7 @@ class Page:
         for check in verification.checks:
             name = self.t.part("check", check.id, "title") or check.id
             out += self.wrap(f"{check.verdict.value:<8}{name}: {check.reason}", 0, 8)
-        return [*out, *self.wrap(f"{verification.verdict.value:<8}{self.t('show.overall')}", 0, 8)]
+        return [*out, *self.wrap(f"{verification.verdict.value:<8}{overall(verification, self.t)}", 0, 8)]
 
     def result(self, result: RunResult) -> list[str]:
         """Everything after the consent: changes, verification, what is left, what to do."""
@@ -215,6 +216,12 @@ class Page:
 
 
 # --- pieces that the report uses as well -------------------------------------------------------------------
+
+
+def overall(verification: Verification, t: Texts) -> str:
+    """What the verdict on the whole is about; with what passed, where only the driver is open."""
+    only_driver = verification.verdict is Verdict.UNKNOWN and verification.chain is Verdict.PASS
+    return t("show.overall-driver" if only_driver else "show.overall")
 
 
 def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:

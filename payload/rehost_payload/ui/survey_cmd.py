@@ -14,6 +14,7 @@ from rehost_payload.system.here import PRIVILEGE
 from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.console import speaks_utf8
 from rehost_payload.ui.describe import Names
+from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.pretend import controllers_of
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.show import Page
@@ -25,7 +26,7 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
     "--image",
     "images",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(folders=False, disks=True),
     metavar="FILE",
     help="A disk image instead of this machine's disks; may be given several times.",
 )

@@ -35,7 +35,7 @@ def healthy() -> Survey:
 
 def test_the_unchanged_one_passes() -> None:
     assert diagnose(healthy()).healthy
-    assert verify(healthy()).verdict is Verdict.PASS
+    assert verify(healthy()).chain is Verdict.PASS
 
 
 @st.composite
@@ -95,7 +95,7 @@ def test_answers_whatever_it_is_given(survey: Survey) -> None:
     diagnosis, first, verification = diagnose(survey), plan(survey), verify(survey)
     assert plan(survey) == first  # pure
     assert from_json(to_json(survey)) == survey
-    if verification.verdict is Verdict.PASS:
+    if verification.chain is Verdict.PASS:
         # the judge and the diagnosis share no code: where he passes, it must not say that Windows will not start
         assert not [f for f in diagnosis.findings if f.severity == "fatal"], diagnosis.findings
     plan(survey, Choices(windows="disk9p9:\\Nonsense", system_volume="disk7p7", disk="disk8"))

@@ -33,7 +33,9 @@ def test_healthy_disk_gets_no_writes(style, request, machine):
     outcome = repair(machine(disk))
     assert outcome.result.word is ResultWord.HEALTHY
     assert outcome.result.verification is not None
-    assert outcome.result.verification.verdict is Verdict.PASS
+    # which controller the disk is connected to this machine does not know
+    assert outcome.result.verification.verdict is Verdict.UNKNOWN
+    assert outcome.result.verification.chain is Verdict.PASS
     assert image_hash(disk) == before
 
 

@@ -81,8 +81,19 @@ def test_diagnose_blocked(saved: Callable[[Survey], str]) -> None:
 def test_verify(saved: Callable[[Survey], str], capsys: Capture) -> None:
     assert run(rehost, ["verify", "--survey", saved(sample.survey())]) == 3
     assert re.search(r"^FAIL +Windows partition", capsys.readouterr().out, re.MULTILINE)
-    assert run(rehost, ["verify", "--json", "--survey", saved(sample.survey(stale=False))]) == 0
+    sound = sample.survey(stale=False)
+    assert run(rehost, ["verify", "--json", "--survey", saved(sound)]) == 0
     assert json.loads(capsys.readouterr().out)["verification"]["verdict"] == "PASS"
+    # the same disk, and nobody says behind which controller it will be
+    sound = replace(sound, controllers=())
+    assert run(rehost, ["verify", "--json", "--survey", saved(sound)]) == 3
+    data = json.loads(capsys.readouterr().out)["verification"]
+    assert (data["verdict"], data["chain"]) == ("UNKNOWN", "PASS")
+    assert "verify.storage-driver" in [c["id"] for c in data["checks"] if c["verdict"] == "UNKNOWN"]
+    assert run(rehost, ["verify", "--lang", "en", "--survey", saved(sound)]) == 3
+    out = capsys.readouterr().out
+    assert re.search(r"^UNKNOWN Overall: the way from the firmware to the loader passed", out, re.MULTILINE)
+    assert not re.search(r"^PASS +Overall", out, re.MULTILINE)
 
 
 def test_german(saved: Callable[[Survey], str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     [
         (
             "--pci 9005:028D",
-            "Windows Server 2016 (10.0.14393): in-box arcsas, only StartOverride has to go",
+            "Windows Server 2016 (10.0.14393): most likely in-box arcsas, only StartOverride has to go",
             0,
         ),
         (
@@ -50,12 +50,17 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             "--pci 9005:028F --windows 14393",
-            "Windows Server 2016 (10.0.14393): needs SmartPqi; no package at hand (--drivers)",
+            "Windows Server 2016 (10.0.14393): most likely needs SmartPqi; no package at hand (--drivers)",
             3,
         ),
         (
             "--pci 9005:028F --windows 2019",
             "Windows Server 2019 (10.0.17763): in-box SmartSAMD, only StartOverride has to go",
+            0,
+        ),
+        (
+            "--pci 9005:028D:9005:0552 --windows 2025",
+            "Windows Server 2025 (10.0.26100): most likely in-box arcsas, only StartOverride has to go",
             0,
         ),
         (
@@ -70,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             "--pci 1022:43BD --class 0104",
-            "Windows Server 2016 (10.0.14393): needs rcbottom, rcraid, rccfg; no package at hand (--drivers)",
+            "Windows Server 2016 (10.0.14393): most likely needs rcbottom, rcraid, rccfg; no package at hand (--drivers)",
             3,
         ),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -57,10 +58,25 @@ def test_would_it_start_behind_that_card(
         "driver.not-at-boot",
         "windows.crash-reboot",
     ]
-    assert findings(capsys, server, "--pci", "9005:028D")[1] == ["driver.card-unknown"]
+    # without its subsystem the card is not known: nobody says that Windows starts on it
+    assert findings(capsys, server, "--pci", "9005:028D") == (3, ["driver.card-unknown"])
+    assert run(rehost, ["diagnose", "--image", str(server.path), "--pci", "9005:028D"]) == 3
+    assert "the subsystem by which a card is told is missing" in " ".join(capsys.readouterr().out.split())
+    assert run(rehost, ["verify", "--image", str(server.path), "--pci", "9005:028D"]) == 3
+    assert "the subsystem of 9005:028d is missing" in " ".join(capsys.readouterr().out.split())
     assert findings(capsys, server, "--pci", "9005:028F:9005:0800") == (3, ["driver.missing"])
     assert run(rehost, ["verify", "--image", str(server.path), "--pci", "9005:028F:9005:0800"]) == 3
     assert "FAIL" in capsys.readouterr().out
+    assert run(rehost, ["diagnose", "--image", str(server.path)]) == 0
+    assert "Not checked: whether Windows has the driver" in " ".join(capsys.readouterr().out.split())
+    assert run(rehost, ["verify", "--image", str(server.path)]) == 3
+    out = capsys.readouterr().out
+    assert "--pci names it" in " ".join(out.split())
+    assert not re.search("^PASS +Overall", out, re.MULTILINE)
+    assert (
+        run(rehost, ["verify", "--image", str(server.path), "--pci", "PCI\\VEN_1022&DEV_7901&CC_010601"]) == 0
+    )
+    assert re.search("^PASS +Overall$", capsys.readouterr().out, re.MULTILINE)
     for command in ("diagnose", "survey", "verify"):
         assert run(rehost, [command, "--pci", "9005:028D"]) == 2
         assert "--image" in capsys.readouterr().err

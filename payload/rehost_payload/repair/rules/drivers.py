@@ -203,9 +203,18 @@ def _with_package(
 
 
 def _card_unknown(drivers: Drivers, seat: _Seat) -> Issue:
-    evidence = (*seat.evidence, f"known cards: {', '.join(seat.facts.other_cards)}")
+    others = ", ".join(seat.facts.other_cards)
+    evidence = (*seat.evidence, f"its subsystem is missing; cards that this Windows knows: {others}")
     params = _params(drivers, seat, None)
-    return Issue(Finding("driver.card-unknown", Severity.WARNING, drivers.windows.id, params, evidence))
+    finding = Finding(
+        "driver.card-unknown",
+        Severity.WARNING,
+        drivers.windows.id,
+        params,
+        evidence,
+        undecided=seat.boot,
+    )
+    return Issue(finding)
 
 
 def _not_at_boot(view: View, drivers: Drivers, seat: _Seat, match: Match, troubles: list[Trouble]) -> Issue:
