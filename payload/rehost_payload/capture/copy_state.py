@@ -13,11 +13,14 @@ from rehost_payload.system.protocol import SystemError_
 
 STATE = "capture.json"
 _WHAT = "capture.json"
+UNSEEN = "unseen"
+"""Code of a target, and state of its copies, that an earlier run knew and that was not looked at since: it may have been
+formatted meanwhile, so nothing on it counts."""
 
 
 @dataclass(frozen=True)
 class TargetState:
-    """``code`` is "" while nothing is wrong, else that of a SystemError_. ``unbuffered``: whether what was read back
+    """``code`` is "" while nothing is wrong, else that of a SystemError_, or UNSEEN (see `unseen`). ``unbuffered``: whether what was read back
     came from the disk for certain; where the system offers no way past its cache, it is False."""
 
     id: str
@@ -30,7 +33,7 @@ class TargetState:
 @dataclass(frozen=True)
 class UnitCopy:
     """A unit on one target: "complete" (every file read back and equal), "incomplete" (through, but not all of it is
-    good) or "unfinished"; ``reasons`` say why it is not complete."""
+    good), "unfinished" or UNSEEN; ``reasons`` say why it is not complete."""
 
     target: str
     state: str
@@ -101,28 +104,37 @@ def read_state(target: CaptureTarget, name: str) -> CaptureState | None:
         raise
 
 
-def find_captures(target: CaptureTarget) -> list[CaptureState]:
-    """The captures on a target, so that one of an earlier day can be resumed under its name. Raises SystemError_."""
-    found = [
-        read_state(target, name) for name in target.names("") if target.size(f"{name}/{STATE}") is not None
-    ]
-    return [state for state in found if state is not None]
+def find_captures(target: CaptureTarget) -> dict[str, CaptureState]:
+    """The captures on a target by their folders, so that one of an earlier day can be resumed under its name. Raises
+    SystemError_."""
+    names = [name for name in target.names("") if target.size(f"{name}/{STATE}") is not None]
+    found = {name: read_state(target, name) for name in names}
+    return {name: state for name, state in found.items() if state is not None}
+
+
+def unseen(target: TargetState, when: str) -> TargetState:
+    """``target`` as one that is not here. ``detail`` becomes ``when`` it was looked at for the last time, at most."""
+    return target if target.code == UNSEEN else replace(target, code=UNSEEN, detail=when)
 
 
 def with_absent_targets(new: CaptureState, old: CaptureState | None) -> CaptureState:
-    """``new`` with what ``old`` knows of targets that are not here now."""
+    """``new`` with the targets that ``old`` knows and that are not here now. They are named and do not count; one
+    whose name and place another has now is forgotten."""
     if old is None or old.identity != new.identity:
         return new
-    here = {target.id for target in new.targets}
+    here, names = {target.id for target in new.targets}, {target.name for target in new.targets}
+    absent = [t for t in old.targets if t.id not in here and t.name not in names]
+    kept = {target.id for target in absent}
     known = {unit.folder: unit for unit in old.units}
 
     def copies(unit: UnitState) -> tuple[UnitCopy, ...]:
         before = known.get(unit.folder)
-        return tuple(c for c in before.copies if c.target not in here) if before is not None else ()
+        found = before.copies if before is not None else ()
+        return tuple(replace(c, state=UNSEEN) for c in found if c.target in kept)
 
     return replace(
         new,
         started=old.started,
-        targets=new.targets + tuple(t for t in old.targets if t.id not in here),
+        targets=new.targets + tuple(unseen(t, old.updated) for t in absent),
         units=tuple(replace(unit, copies=unit.copies + copies(unit)) for unit in new.units),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from rehost_payload.capture.copy_state import STATE, CaptureState, from_json
+from rehost_payload.capture.present import Present, as_it_lies
 from rehost_payload.capture.targets import opened_volumes
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
@@ -16,17 +17,46 @@ _MOST_STATE = 64 << 20
 _PREFIX = "rehost-"
 
 
+class _Volume:
+    """Implements present.Medium over one of our own readers."""
+
+    def __init__(self, reader: FileSystemReader) -> None:
+        self._reader = reader
+
+    def read(self, path: str) -> bytes:
+        return self._reader.read(f"\\{path}", _MOST_STATE)
+
+    def size(self, path: str) -> int | None:
+        found = self._reader.stat(f"\\{path}")
+        return found.size if found is not None and not found.is_directory else None
+
+
 def captures_on_volumes(system: System) -> list[tuple[Volume, list[CaptureState]]]:
-    """Every volume that has captures, with these. Raises SystemError_ where no disk can be listed."""
+    """Every volume that has captures, with what they say of themselves. Raises SystemError_ where no disk can be
+    listed."""
+    return [(volume, [state for state, _, _ in found]) for volume, found in _volumes(system)]
+
+
+def present_on_volumes(system: System) -> list[Present]:
+    """The captures on this machine's volumes as they lie there now. Raises SystemError_ where no disk can be listed."""
     return [
-        (opened.volume, found)
-        for _, volumes in opened_volumes(system)
-        for opened in volumes
-        if opened.reader is not None and (found := list(_captures(opened.reader)))
+        Present(
+            f"{volume.id} '{volume.label}'" if volume.label else volume.id, as_it_lies(state, place, folder)
+        )
+        for volume, found in _volumes(system)
+        for state, place, folder in found
     ]
 
 
-def _captures(reader: FileSystemReader) -> Iterator[CaptureState]:
+def _volumes(system: System) -> Iterator[tuple[Volume, list[tuple[CaptureState, _Volume, str]]]]:
+    """The places can be read until the next volume is asked for."""
+    for _, volumes in opened_volumes(system):
+        for opened in volumes:
+            if opened.reader is not None and (found := list(_captures(opened.reader))):
+                yield opened.volume, found
+
+
+def _captures(reader: FileSystemReader) -> Iterator[tuple[CaptureState, _Volume, str]]:
     try:
         folders = [
             e.name for e in reader.listdir("\\") if e.is_directory and e.name.lower().startswith(_PREFIX)
@@ -35,4 +65,4 @@ def _captures(reader: FileSystemReader) -> Iterator[CaptureState]:
         return
     for folder in folders:
         with suppress(FormatError, OSError):
-            yield from_json(reader.read(f"\\{folder}\\{STATE}", _MOST_STATE))
+            yield from_json(reader.read(f"\\{folder}\\{STATE}", _MOST_STATE)), _Volume(reader), folder

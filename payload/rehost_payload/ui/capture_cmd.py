@@ -19,7 +19,7 @@ from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.survey_cmd import print_lines
 
 if TYPE_CHECKING:
-    from rehost_payload.capture.copy_state import CaptureState
+    from rehost_payload.capture.present import Present
     from rehost_payload.capture.judge import CaptureVerdict, Fault, UnitVerdict
     from rehost_payload.system.protocol import System
     from rehost_payload.ui.capture_work import CaptureOrders, CaptureOutcome, Prepared
@@ -191,6 +191,9 @@ def _plain(outcome: CaptureOutcome) -> dict[str, object]:
 def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
     """List captures on the volumes of this machine, or in folders. Nothing is mounted, nothing is changed.
 
+    Counted is what lies there now: lists and files with their sizes. A disk that is not attached does not count,
+    whatever is said of it elsewhere. Contents are compared by `rehost capture verify`.
+
     \b
     Examples:
       rehost capture list
@@ -203,24 +206,27 @@ def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
     worker = None if folders else make_worker(language, json_)
     texts = texts_of(language)
     with refusals():
-        found = list(_captures(folders, None if worker is None else worker.system))
+        found = list(_present(folders, None if worker is None else worker.system))
     if json_:
-        click.echo(json.dumps([{"where": w, "captures": plain(tuple(s))} for w, s in found], indent=1))
+        where = dict.fromkeys(entry.where for entry in found)
+        groups = [{"where": w, "captures": [plain(e.state) for e in found if e.where == w]} for w in where]
+        click.echo(json.dumps(groups, indent=1))
     else:
-        lines = [line for where, states in found for line in listed(where, states, texts)]
-        print_lines(lines or [texts("capture.none")])
+        print_lines(list(listed(found, texts)) or [texts("capture.none")])
 
 
-def _captures(folders: tuple[Path, ...], system: System | None) -> Iterator[tuple[str, list[CaptureState]]]:
+def _present(folders: tuple[Path, ...], system: System | None) -> Iterator[Present]:
     from rehost_payload.capture.copy_state import find_captures
-    from rehost_payload.capture.on_volumes import captures_on_volumes
+    from rehost_payload.capture.on_volumes import present_on_volumes
+    from rehost_payload.capture.present import Present, as_it_lies
     from rehost_payload.system.folder_target import readable_folder
 
     for folder in folders:
-        yield str(folder), find_captures(readable_folder(folder))
+        target = readable_folder(folder)
+        for name, state in find_captures(target).items():
+            yield Present(str(folder), as_it_lies(state, target, name))
     if system is not None:
-        for volume, found in captures_on_volumes(system):
-            yield f"{volume.id} '{volume.label}'" if volume.label else volume.id, found
+        yield from present_on_volumes(system)
 
 
 @capture.command()
@@ -235,6 +241,7 @@ def scripts(folder: Path, language: str | None) -> None:
       rehost capture scripts --lang de D:/Rehost-HV01-2026-03-01
     """
     from rehost_payload.capture.contents import read_contents, root_files, write_root
+    from rehost_payload.capture.present import as_it_lies
     from rehost_payload.formats.errors import FormatError
     from rehost_payload.system.folder_target import folder_target
     from rehost_payload.system.protocol import SystemError_
@@ -246,6 +253,7 @@ def scripts(folder: Path, language: str | None) -> None:
         contents = read_contents(target, "")
         if contents is None:
             raise click.ClickException(texts("capturecheck.no-capture", folder=folder, inside=""))
+        contents = replace(contents, state=as_it_lies(contents.state, target, ""))
         files = root_files(contents) | {PAGE: to_html(contents, texts.language).encode("utf-8", "replace")}
         write_root(target, "", files)
     except (SystemError_, FormatError) as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rehost_payload.capture.contents import CaptureContents
 from rehost_payload.capture.copy_estimate import Estimate
 from rehost_payload.capture.copy_progress import CopyProgress
-from rehost_payload.capture.copy_state import CaptureState, UnitState
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState
 from rehost_payload.capture.model import CaptureUnit
+from rehost_payload.capture.present import Present, together
 from rehost_payload.capture.targets import Candidate
 from rehost_payload.repair.model import Diagnosis, ResultWord
 from rehost_payload.ui import describe
@@ -169,7 +169,7 @@ def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) 
     out = page.heading(summary(state, machines, t))
     names = {target.id: target.name for target in state.targets}
     for unit in state.units:
-        for copy in unit.copies:
+        for copy in (c for c in unit.copies if c.state != UNSEEN):
             word = t(f"capture.state-{copy.state}")
             line = f"{unit_name(unit, t)} -> {names.get(copy.target, copy.target)}: {word}"
             out += page.wrap(line, 0, 4)
@@ -178,7 +178,9 @@ def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) 
             if len(copy.reasons) > _MOST_REASONS:
                 out += page.wrap(t("show.more", count=len(copy.reasons) - _MOST_REASONS), 4)
     for target in state.targets:
-        if target.code:
+        if target.code == UNSEEN:
+            out += page.wrap(t("capture.unseen", name=target.name), 0, 4)
+        elif target.code:
             key = f"capturerefused.{target.code}"
             reason = t(key) if t.has(key) else target.code
             out += page.wrap(f"{target.name}: {reason} ({target.detail})", 0, 4)
@@ -198,14 +200,29 @@ def bad_orders(error: BadOrders, t: Texts) -> str:
     return f"{t(f'capturerefused.{error.code}')}: {error.subject}{known}"
 
 
-def listed(where: str, found: Sequence[CaptureContents | CaptureState], t: Texts) -> Iterator[str]:
-    for entry in found:
-        state = entry.state if isinstance(entry, CaptureContents) else entry
-        machines = [u for u in state.units if u.id not in ("host", "orphans")]
-        yield t(
-            "capture.listed",
-            name=state.name,
-            where=where,
-            summary=summary(state, machines, t),
-            date=state.updated,
-        )
+def listed(found: Sequence[Present], t: Texts) -> Iterator[str]:
+    """Each capture with what is good of it on the targets that are here; what others say of absent ones is no copy."""
+    for capture in together(found):
+        state = capture.state
+        machines = machines_of(state)
+        yield t("capture.listed", name=state.name, summary=summary(state, machines, t))
+        for present in capture.on:
+            here = [u for u in machines_of(present.state) if u.good_copies]
+            yield "  " + t(
+                "capture.listed-on",
+                where=present.where,
+                good=len(here),
+                count=len(machines),
+                date=present.state.updated,
+            )
+            for unit in present.state.units:
+                for copy in unit.copies:
+                    if copy.target == present.state.here and copy.state != "complete":
+                        yield f"    {unit_name(unit, t)}: {t(f'capture.state-{copy.state}')}"
+                        yield from (f"      {reason}" for reason in copy.reasons[:_MOST_REASONS])
+        for name, date in capture.absent:
+            yield "  " + t("capture.listed-absent", name=name, date=date)
+
+
+def machines_of(state: CaptureState) -> list[UnitState]:
+    return [u for u in state.units if u.id not in ("host", "orphans")]

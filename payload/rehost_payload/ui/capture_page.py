@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehost_payload import __version__
 from rehost_payload.capture.contents import CaptureContents
-from rehost_payload.capture.copy_state import CaptureState, UnitCopy, UnitState
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, UnitState
 from rehost_payload.capture.model import Manifest
 from rehost_payload.repair.model import Severity
 from rehost_payload.ui import describe, show
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE = "index.html"
-_STATES = {"complete": "good", "incomplete": "bad", "unfinished": "warn"}
+_STATES = {"complete": "good", "incomplete": "bad", "unfinished": "warn", UNSEEN: "warn"}
 _MOST_REASONS = 5
 
 
@@ -72,7 +72,8 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
     manifests = list(contents.units.values())
     findings = [*contents.findings, *(f for m in manifests for f in m.findings)]
     good = all(u.good_copies for u in machines or state.units)
-    whole = all(u.good_copies >= len(state.targets) for u in state.units)
+    seen = [target for target in state.targets if target.code != UNSEEN]
+    whole = all(u.good_copies >= len(seen) for u in state.units)
     fatal = any(f.severity is Severity.FATAL for f in findings)
     return {
         "t": t,

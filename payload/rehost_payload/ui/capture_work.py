@@ -17,7 +17,7 @@ from rehost_payload.capture.copy import run_copy
 from rehost_payload.capture.copy_estimate import Estimate, estimate
 from rehost_payload.capture.copy_plan import CaptureRefused, identity
 from rehost_payload.capture.copy_progress import CopyProgress
-from rehost_payload.capture.copy_state import CaptureState, UnitState, find_captures
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.found import FoundHost
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
@@ -255,7 +255,7 @@ def _name(plan: CapturePlan, targets: Sequence[CaptureTarget]) -> str:
     taken: set[str] = set()
     for target in targets:
         try:
-            for state in find_captures(target):
+            for state in find_captures(target).values():
                 if state.identity == wanted:
                     return state.name
                 taken.add(state.name.lower())
@@ -285,11 +285,15 @@ def _write_pages(
 
 def _word(state: CaptureState, prepared: Prepared) -> ResultWord:
     """Captured means: everything that was chosen, whole, verified, on every target."""
-    states = [copy.state for unit in state.units for copy in unit.copies]
+    states = [copy.state for unit in state.units for copy in unit.copies if copy.state != UNSEEN]
     if not any(s == "complete" for s in states):
         return ResultWord.FAILED
     # a machine that cannot be captured whole from here is not captured, however well the rest was copied
     fatal = any(f.severity is Severity.FATAL for f in prepared.findings)
-    if fatal or any(t.code for t in state.targets) or any(s != "complete" for s in states):
+    if (
+        fatal
+        or any(t.code not in ("", UNSEEN) for t in state.targets)
+        or any(s != "complete" for s in states)
+    ):
         return ResultWord.INCOMPLETE
     return ResultWord.CAPTURED
