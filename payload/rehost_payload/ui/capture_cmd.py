@@ -19,8 +19,8 @@ from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.survey_cmd import print_lines
 
 if TYPE_CHECKING:
-    from rehost_payload.capture.present import Present
     from rehost_payload.capture.judge import CaptureVerdict, Fault, UnitVerdict
+    from rehost_payload.capture.present import Present
     from rehost_payload.system.protocol import System
     from rehost_payload.ui.capture_work import CaptureOrders, CaptureOutcome, Prepared
     from rehost_payload.ui.texts import Texts
