@@ -11,7 +11,7 @@ from rehost_payload.repair.model import Finding, Severity, VolumeRef
 
 _FAT = ("fat12", "fat16", "fat32")
 _LARGEST_ON_FAT = (4 << 30) - 1
-_SPARE = 256 << 20  # manifests, checksums, the journal, the file system's own needs
+_SPARE = 64 << 20  # manifests, checksums, the journal, the file system's own needs
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,13 @@ def run_copy(
     progress: Callable[[CopyProgress], None] | None = None,
     stopping: Callable[[], bool] = lambda: False,
     now: Callable[[], str] = _utc,
+    ready: Callable[[], None] = lambda: None,
 ) -> CopyResult:
     """Copies what is missing of the plan's files, verifies, and writes the lists.
 
     ``documents``: small files made for the capture, by unit. ``stopping`` is asked after each block; it and Ctrl-C
-    end the run in order, to be resumed by the same call. Raises CaptureRefused before anything is written, where the
+    end the run in order, to be resumed by the same call. ``ready`` is called when plan and targets are fit and each
+    target has taken its journal, before the first file. Raises CaptureRefused before anything is written, where the
     plan or a target is not fit; everything later is in the result. Never raises for one target's or file's trouble.
     """
     settings = settings or CopySettings()
@@ -104,6 +106,7 @@ def run_copy(
     for run in runs:
         with _refusals(run.target):
             run.begin(every)
+    ready()
     ring = Ring(settings)
     try:
         return _Copy(plan, jobs, runs, settings, ring, progress, stopping, now).run()

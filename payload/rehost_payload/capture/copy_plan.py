@@ -29,7 +29,8 @@ Documents = Mapping[str, Mapping[str, bytes]]
 class CaptureRefused(Exception):
     """Nothing was copied. ``code`` is a stable word, ``subject`` the file or target that is to blame.
 
-    "plan", "no-target", "fat32", "source-disk", "same-disk", "no-space", "other-capture", and those of SystemError_.
+    "plan", "no-target", "fat32", "source-disk", "same-disk", "holds-source", "inside-capture", "no-space",
+    "other-capture", and those of SystemError_.
     """
 
     def __init__(self, code: str, subject: str, detail: str) -> None:
@@ -123,12 +124,19 @@ def check_targets(plan: CapturePlan, targets: Sequence[TargetInfo]) -> None:
         if target.file_system.lower() in ("fat", "fat12", "fat16", "fat32", "vfat"):
             raise CaptureRefused("fat32", target.name, f"{target.file_system} holds no file of 4 GiB or more")
         for volume in sources:
-            if _same_disk(target, volume.disk, volume.disk_serial, volume.disk_size):
+            if volume.disk in target.below or _same_disk(
+                target, volume.disk, volume.disk_serial, volume.disk_size
+            ):
                 raise CaptureRefused(
                     "source-disk", target.name, f"files that are copied lie on {volume.disk} too"
                 )
         for other in targets[:index]:
-            if target.id == other.id or _same_disk(target, other.disk, other.disk_serial, other.disk_size):
+            below = {*target.below, target.disk} & {*other.below, other.disk} - {""}
+            if (
+                target.id == other.id
+                or below
+                or _same_disk(target, other.disk, other.disk_serial, other.disk_size)
+            ):
                 raise CaptureRefused("same-disk", target.name, f"{other.name} is on the same disk")
 
 

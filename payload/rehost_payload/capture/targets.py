@@ -16,14 +16,15 @@ from rehost_payload.system.protocol import System
 
 _FIT = frozenset({FileSystem.NTFS, FileSystem.EXFAT})
 _KNOWN = _FIT | {FileSystem.FAT12, FileSystem.FAT16, FileSystem.FAT32}
+UNFIT = frozenset({"windows", "file-system", "dirty", "hibernated", "read-only", "damaged", "io"})
 _SMALLEST = 16 << 20
 _HIVE = "\\Windows\\System32\\config\\SYSTEM"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A volume that may take a capture. ``unfit`` is why it may not: "windows" (on the same disk), "file-system", or the survey's code
-    for a volume that cannot be written ("dirty", "hibernated", "read-only", "damaged", "io")."""
+    """A volume that may take a capture. ``unfit`` is why it may not, one of UNFIT: "windows" (on the same disk),
+    "file-system", or the survey's code for a volume that cannot be written."""
 
     volume: Volume
     disk: Disk

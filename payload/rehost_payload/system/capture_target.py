@@ -20,7 +20,8 @@ ALIGNMENT = 4096
 @dataclass(frozen=True)
 class TargetInfo:
     """``id`` tells the volume from every other, also after a reboot; ``name`` is for people. ``disk`` (device path),
-    ``disk_serial`` and ``offset`` are empty where the target is an ordinary folder."""
+    ``disk_serial`` and ``offset`` are empty where the target is an ordinary folder; then ``below`` names all that its
+    file system is known to lie on: devices, and files behind loop devices."""
 
     id: str
     name: str
@@ -29,6 +30,7 @@ class TargetInfo:
     disk_serial: str = ""
     disk_size: int = 0
     offset: int = 0
+    below: frozenset[str] = frozenset()
 
 
 class TargetFile(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rehost_payload.capture.copy_estimate import Estimate
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.repair.model import ResultWord
 from rehost_payload.ui.capture_lines import (
@@ -24,8 +25,9 @@ from rehost_payload.ui.capture_work import (
     CaptureOutcome,
     Opener,
     Prepared,
-    measure,
+    blocked,
     prepare,
+    refused,
     resolve,
     run,
 )
@@ -50,7 +52,17 @@ def perform(
     prepared = prepare(worker.system, orders, targets, worker.progress)
     worker.progress.close()
     worker.show(prepared_lines(prepared, worker.page(None)))
-    if dry_run or not targets:
+    if not targets:
+        return _unwritten(ResultWord.PLANNED, prepared)
+    return _ask_and_copy(worker, prepared, ask, dry_run)
+
+
+def _ask_and_copy(worker: Worker, prepared: Prepared, ask: Ask, dry_run: bool = False) -> CaptureOutcome:
+    """A target that can be refused now is refused before the question."""
+    why = refused(prepared, worker.system)
+    if why is not None:
+        return blocked(prepared, why)
+    if dry_run:
         return _unwritten(ResultWord.PLANNED, prepared)
     if not ask(prepared):
         return _unwritten(ResultWord.DECLINED, prepared)
@@ -62,16 +74,18 @@ def _unwritten(word: ResultWord, prepared: Prepared) -> CaptureOutcome:
 
 
 def _copy(worker: Worker, prepared: Prepared) -> CaptureOutcome:
-    worker.console.say_all(["", *worker.page(None).wrap(worker.texts("capture.started"))])
-    show: Callable[[CopyProgress], None] = CopyLine(worker.progress, worker.texts)
-    uncached = uncached_reader(worker.system)
-    with one_interrupt():
+    def starting(measure: Callable[[], Estimate]) -> None:
         if worth_measuring(prepared):
             worker.say(worker.texts("capture.measuring"))
-            measured = measure(prepared, worker.system, uncached)
-            if measured is not None and (line := estimate_line(measured, worker.texts)):
+            if line := estimate_line(measure(), worker.texts):
                 worker.say(line)
-        outcome = run(prepared, worker.system, worker.texts.language, show, uncached)
+        worker.console.say_all(["", *worker.page(None).wrap(worker.texts("capture.started"))])
+
+    show: Callable[[CopyProgress], None] = CopyLine(worker.progress, worker.texts)
+    with one_interrupt():
+        outcome = run(
+            prepared, worker.system, worker.texts.language, show, uncached_reader(worker.system), starting
+        )
     worker.progress.close()
     return outcome
 
@@ -166,6 +180,4 @@ def interactive(worker: Worker) -> CaptureOutcome | None:
     if machines is not None:
         return perform(worker, replace(orders, machines=machines), asking(worker))
     worker.show(prepared_lines(prepared, worker.page(None)))
-    if not asking(worker)(prepared):
-        return _unwritten(ResultWord.DECLINED, prepared)
-    return _copy(worker, prepared)
+    return _ask_and_copy(worker, prepared, asking(worker))

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from rehost_payload.capture.copy_estimate import Estimate
 from rehost_payload.capture.copy_progress import CopyProgress
-from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, UnitState
 from rehost_payload.capture.model import CaptureUnit
 from rehost_payload.capture.present import Present, together
 from rehost_payload.capture.targets import Candidate
-from rehost_payload.repair.model import Diagnosis, ResultWord
+from rehost_payload.repair.model import Diagnosis, Severity
 from rehost_payload.ui import describe
 from rehost_payload.ui.capture_page import summary
 from rehost_payload.ui.capture_show import CapturePage
-from rehost_payload.ui.capture_work import BadOrders, CaptureOutcome, ChosenTarget, Prepared
+from rehost_payload.ui.capture_work import BadOrders, CaptureOutcome, ChosenTarget, Prepared, Refusal
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.run import EXIT
-from rehost_payload.ui.show import Page
+from rehost_payload.ui.show import Page, grouped, part, remedy, title
 from rehost_payload.ui.texts import Texts
 
 _USUAL_RATE = 120_000_000  # bytes per second of an external hard disk
@@ -92,7 +92,7 @@ def candidate_text(candidate: Candidate, t: Texts) -> str:
         free=describe.size(volume.free) if volume.free is not None else "?",
         size=describe.size(volume.size),
     )
-    return f"{text}  [{t(f'capturerefused.{candidate.unfit}')}]" if candidate.unfit else text
+    return f"{text}  [{refusal_part(candidate.unfit, 'title', t)}]" if candidate.unfit else text
 
 
 def estimate_line(measured: Estimate, t: Texts) -> str | None:
@@ -150,18 +150,53 @@ def outcome_lines(outcome: CaptureOutcome, page: Page) -> list[str]:
     if outcome.word is None:
         return [*out, "", *page.wrap(t("capture.interrupted"))]
     word = outcome.word.value
-    out += page.heading(f"{t('show.result')}: {word} ({EXIT[outcome.word]})")
+    out += page.heading(
+        f"{t('show.result')}: {t.part('result', word, 'word') or word} ({EXIT[outcome.word]})"
+    )
     if outcome.refused is not None:
-        out += page.wrap(refusal(outcome.refused, t))
-    else:
-        out += page.wrap(t.part("result", word, "title") or word)
+        return out + refusal_lines(outcome.refused, page)
+    out += page.wrap(t.part("result", word, "title") or word)
+    out += shortfalls(outcome, page)
     if outcome.state is not None:
         out += page.wrap(t("capture.where", folder=outcome.plan.name))
-    if outcome.refused is None or outcome.word is not ResultWord.BLOCKED:
-        # the same word after a repair has another next step
-        following = t.part("result", word, "capture-next") or t.part("result", word, "next") or ""
-        out += page.wrap(f"{t('show.next')}: {following}")
+    # the same word after a repair has another next step
+    whole = outcome.state is not None and not any(_lacking(u) for u in outcome.state.units)
+    parts = ("capture-next-finding", "capture-next", "next") if whole else ("capture-next", "next")
+    following = next((text for p in parts if (text := t.part("result", word, p))), "")
+    return out + page.wrap(f"{t('show.next')}: {following}")
+
+
+def shortfalls(outcome: CaptureOutcome, page: Page) -> list[str]:
+    """Which machines are not whole, on which target, why, and what to do: what the number of good copies leaves out."""
+    if outcome.state is None:
+        return []
+    t, out = page.t, list[str]()
+    names = {target.id: target.name for target in outcome.state.targets}
+    failed = {target.id: target.code for target in outcome.state.targets if target.code}
+    for unit in outcome.state.units:
+        lacking = _lacking(unit)
+        good = [names.get(c.target, c.target) for c in unit.copies if c.state == "complete"]
+        if lacking:
+            key = "capture.short-partly" if good else "capture.short"
+            out += page.wrap("- " + t(key, name=unit_name(unit, t), good=", ".join(good)), 2, 2)
+        for copy in lacking:
+            why = copy.reasons[0] if copy.reasons else t(f"capture.state-{copy.state}")
+            out += page.labelled(t("show.cause"), f"{names.get(copy.target, copy.target)}: {why}")
+            code = failed.get(copy.target)
+            step = refusal_part(code, "next", t) if code else t(f"capture.short-next-{copy.state}")
+            out += page.labelled(t("show.manual"), step)
+    fatal = [f for f in outcome.findings if f.severity is Severity.FATAL]
+    for group in grouped(fatal):
+        for finding in group:
+            out += page.wrap("- " + t("capture.short-finding", title=title(finding, page.names)), 2, 2)
+        for text in dict.fromkeys(part(f, "explain", page.names) or "" for f in group):
+            out += page.labelled(t("show.cause"), text)
+        out += page.labelled(t("show.manual"), remedy(group[0], page.names)[1])
     return out
+
+
+def _lacking(unit: UnitState) -> list[UnitCopy]:
+    return [c for c in unit.copies if c.state not in ("complete", UNSEEN)]
 
 
 def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) -> list[str]:
@@ -181,23 +216,32 @@ def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) 
         if target.code == UNSEEN:
             out += page.wrap(t("capture.unseen", name=target.name), 0, 4)
         elif target.code:
-            key = f"capturerefused.{target.code}"
-            reason = t(key) if t.has(key) else target.code
+            reason = refusal_part(target.code, "title", t)
             out += page.wrap(f"{target.name}: {reason} ({target.detail})", 0, 4)
     return out
 
 
-def refusal(refused: tuple[str, str, str], t: Texts) -> str:
-    """ "BACKUP: There is not enough room on the target (12 bytes are needed, 3 are free)"."""
+def refusal_part(code: str, part: str, t: Texts) -> str:
+    """What a refusal is, or ("next") what to do about it; what has no words of its own refuses all the same."""
+    return t.part("capturerefused", code, part) or t.part("capturerefused", "other", part) or code
+
+
+def refusal_lines(refused: Refusal, page: Page) -> list[str]:
+    """Cause, evidence and next step of a target that is refused."""
     code, subject, detail = refused
-    key = f"capturerefused.{code}"
-    text = t(key if t.has(key) else "capturerefused.other")
-    return f"{subject}: {text}" + (f" ({detail})" if detail else "")
+    t = page.t
+    out = page.wrap(f"{subject}: {refusal_part(code, 'title', t)}.")
+    out += page.labelled(t("show.evidence"), detail) if detail else []
+    return out + page.wrap(f"{t('show.next')}: {refusal_part(code, 'next', t)}")
 
 
 def bad_orders(error: BadOrders, t: Texts) -> str:
     known = f" ({t('capture.known', names=', '.join(error.known))})" if error.known else ""
-    return f"{t(f'capturerefused.{error.code}')}: {error.subject}{known}"
+    title, following = (refusal_part(error.code, part, t) for part in ("title", "next"))
+    return f"{title}: {error.subject}{known}. {following}"
+
+
+# --- captures on disks -----------------------------------------------------------------------------------------
 
 
 def listed(found: Sequence[Present], t: Texts) -> Iterator[str]:

@@ -15,7 +15,7 @@ from rehost_payload.capture.assess_targets import Target, assess_targets
 from rehost_payload.capture.contents import host_documents, read_contents, root_files, write_root
 from rehost_payload.capture.copy import run_copy
 from rehost_payload.capture.copy_estimate import Estimate, estimate
-from rehost_payload.capture.copy_plan import CaptureRefused, identity
+from rehost_payload.capture.copy_plan import CaptureRefused, check_targets, identity
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
@@ -27,12 +27,24 @@ from rehost_payload.capture.selection import unknown_machines
 from rehost_payload.capture.targets import Candidate, UnknownTarget, candidates, choose
 from rehost_payload.formats.source import ByteSource
 from rehost_payload.repair.model import Finding, ResultWord, Severity
-from rehost_payload.system.capture_target import CaptureSystem, CaptureTarget
-from rehost_payload.system.folder_target import NOT_HERE, folder_target
+from rehost_payload.system.capture_target import CaptureSystem, CaptureTarget, TargetInfo
+from rehost_payload.system.folder_target import (
+    NOT_HERE,
+    folder_conflict,
+    folder_target,
+    shares_file_system,
+)
 from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_
 from rehost_payload.ui.capture_page import PAGE, to_html
 
 MOST_TARGETS = 2
+_BLOCKERS = {
+    "capture.target-fat": "fat32",
+    "capture.target-small": "no-space",
+    "capture.target-is-source": "source-disk",
+}
+Refusal = tuple[str, str, str]
+"""Code, subject, detail: nothing was copied, and why."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ class CaptureOutcome:
     plan: CapturePlan
     state: CaptureState | None = None
     findings: tuple[Finding, ...] = ()
-    refused: tuple[str, str, str] | None = None  # code, subject, detail
+    refused: Refusal | None = None
     troubles: tuple[tuple[str, str], ...] = ()
     machines: list[UnitState] = field(default_factory=list)
 
@@ -160,7 +172,68 @@ def prepare(
         for f in assess_targets(plan, judged)
         if not (f.id == "capture.target-small" and f.subject in resumed)
     )
+    judgement += tuple(_beside(plan, targets, system))
     return Prepared(orders, found, plan, tuple(targets), judgement, resumed)
+
+
+def _beside(plan: CapturePlan, targets: Sequence[ChosenTarget], system: System) -> Iterator[Finding]:
+    """Folders on the file system that the images lie on."""
+    for target in targets:
+        if target.folder is not None and system.name == "images":
+            source = shares_file_system(target.folder, _sources(plan, system))
+            if source is not None:
+                name, line = {"target": target.name}, f"{target.name}: {source}"
+                yield Finding("capture.target-same-disk", Severity.WARNING, target.name, name, (line,))
+
+
+def refused(prepared: Prepared, system: System) -> Refusal | None:
+    """What is wrong with the targets as far as it can be seen without opening one for writing. What only shows then,
+    `run` says."""
+    for target in prepared.targets:
+        if target.volume is not None and target.volume.unfit is not None:
+            return target.volume.unfit, target.name, target.volume.volume.file_system.value
+    sources = _sources(prepared.plan, system)
+    infos: list[TargetInfo] = []
+    folders: list[Path] = []
+    for target in prepared.targets:
+        if target.folder is None:
+            assert target.volume is not None
+            infos.append(_info(target.name, target.volume))
+            continue
+        conflict = folder_conflict(target.folder, sources, folders)
+        if conflict is not None:
+            return conflict.code, target.name, conflict.detail
+        folders.append(target.folder)
+        try:
+            infos.append(folder_target(target.folder).info)
+        except SystemError_ as error:
+            return error.code, target.name, error.detail
+    try:
+        check_targets(prepared.plan, infos)
+    except CaptureRefused as error:
+        return error.code, error.subject, error.detail
+    for finding in prepared.target_findings:
+        if finding.severity is Severity.BLOCKER:
+            return _BLOCKERS[finding.id], finding.subject, "; ".join(finding.evidence)
+    return None
+
+
+def _sources(plan: CapturePlan, system: System) -> list[str]:
+    """Disks that are captured; of images all, as each was given for this."""
+    if system.name != "images":
+        return sorted({file.source.volume.disk for unit in plan.units for file in unit.files})
+    handles = system.disks()
+    try:
+        return [handle.info.path for handle in handles]
+    finally:
+        for handle in handles:
+            handle.close()
+
+
+def _info(name: str, volume: Candidate) -> TargetInfo:
+    """A volume as its target will be."""
+    disk, kind = volume.disk, volume.volume.file_system.value
+    return TargetInfo(volume.id, name, kind, disk.path, disk.serial, disk.size, volume.volume.offset)
 
 
 def _resumed(system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]) -> dict[str, str]:
@@ -183,8 +256,13 @@ def run(
     language: str,
     progress: Callable[[CopyProgress], None] | None = None,
     uncached: Opener | None = None,
+    starting: Callable[[Callable[[], Estimate]], None] = lambda measure: None,
 ) -> CaptureOutcome:
-    """Copies, reads back, and writes the way back to every target that still answers. Never raises for a target."""
+    """Copies, reads back, and writes the way back to every target that still answers. Never raises for a target.
+
+    ``starting`` is called when no target refuses, before the first file is copied; what it is given measures how long
+    it will take, with a short probe of source and targets.
+    """
     plan = prepared.plan
     handles = system.disks()
     try:
@@ -193,11 +271,17 @@ def run(
             plan = replace(plan, name=_name(plan, targets))
             opener = _opener(handles, system, uncached)
             documents = host_documents(plan, prepared.found.settings)
-            result = run_copy(plan, opener, targets, documents=documents, progress=progress)
+            result = run_copy(
+                plan,
+                opener,
+                targets,
+                documents=documents,
+                progress=progress,
+                ready=lambda: starting(lambda: estimate(prepared.plan, opener, targets)),
+            )
             troubles = tuple(_write_pages(plan, targets, result.state, language))
     except CaptureRefused as error:
-        refused = (error.code, error.subject, error.detail)
-        return CaptureOutcome(ResultWord.BLOCKED, plan, findings=prepared.findings, refused=refused)
+        return blocked(prepared, (error.code, error.subject, error.detail))
     finally:
         for handle in handles:
             handle.close()
@@ -212,19 +296,8 @@ def run(
     )
 
 
-def measure(prepared: Prepared, system: System, uncached: Opener | None = None) -> Estimate | None:
-    """How long it will take, from a short probe of source and targets. None where a target refuses: `run` says why."""
-    handles = system.disks()
-    try:
-        with ExitStack() as stack:
-            targets = [_open(stack, target, system) for target in prepared.targets]
-            opener = _opener(handles, system, uncached)
-            return estimate(prepared.plan, opener, targets)
-    except CaptureRefused:
-        return None
-    finally:
-        for handle in handles:
-            handle.close()
+def blocked(prepared: Prepared, why: Refusal) -> CaptureOutcome:
+    return CaptureOutcome(ResultWord.BLOCKED, prepared.plan, findings=prepared.findings, refused=why)
 
 
 def _opener(handles: Sequence[DiskHandle], system: System, uncached: Opener | None) -> VolumeOpener:

@@ -149,7 +149,8 @@ class Page:
 
     def outcome(self, result: RunResult) -> list[str]:
         word = result.word.value
-        out = self.heading(f"{self.t('show.result')}: {word} ({EXIT[result.word]})")
+        shown = self.t.part("result", word, "word") or word
+        out = self.heading(f"{self.t('show.result')}: {shown} ({EXIT[result.word]})")
         if result.error:
             out += self.error(result.error)
         if result.word is ResultWord.FAILED and result.mode == "repair":

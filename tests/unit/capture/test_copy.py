@@ -639,16 +639,27 @@ def test_progress() -> None:
 
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_every_refusal_and_fault_has_words(language: str) -> None:
-    from rehost_payload.capture import copy, copy_plan, judge
+    from rehost_payload.capture import copy, copy_plan, judge, targets
+    from rehost_payload.system import folder_target, linux, mounting
+    from rehost_payload.ui import capture_work
     from rehost_payload.ui.texts import Texts
 
     texts = Texts(language)
-    for module, call, section in (
-        (copy_plan, "CaptureRefused", "copyrefused"),
-        (copy, "CaptureRefused", "copyrefused"),
-        (judge, "Fault", "capturecheck"),
+    for module, call in (
+        (copy_plan, "CaptureRefused"),
+        (copy, "CaptureRefused"),
+        (folder_target, "FolderConflict"),
+        (folder_target, "SystemError_"),
+        (linux, "SystemError_"),
+        (mounting, "SystemError_"),
+        (capture_work, "BadOrders"),
+        (capture_work, "CaptureRefused"),
     ):
-        source = Path(module.__file__ or "").read_text()
-        codes = set(re.findall(rf'{call}\(\s*"([a-z-]+)"', source))
-        assert codes
-        assert not {code for code in codes if not texts.has(f"{section}.{code}")}
+        codes = set(re.findall(rf'{call}\(\s*"([a-z-]+)"', Path(module.__file__ or "").read_text()))
+        assert codes or module is mounting
+        for code in codes | set(capture_work._BLOCKERS.values()) | targets.UNFIT:
+            for part in ("title", "next"):
+                assert texts.part("capturerefused", code, part), f"{module.__name__}: {code}: {part}"
+    codes = set(re.findall(r'Fault\(\s*"([a-z-]+)"', Path(judge.__file__).read_text()))
+    assert codes
+    assert not {code for code in codes if not texts.has(f"capturecheck.{code}")}

@@ -16,13 +16,16 @@ from rehost_payload.capture.contents import CaptureContents, read_contents
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import CaptureState, TargetState, UnitCopy, UnitState
 from rehost_payload.capture.judge import verify_capture
-from rehost_payload.capture.model import MachineSummary, Manifest
+from rehost_payload.capture.model import CapturePlan, MachineSummary, Manifest
 from rehost_payload.capture.restore.scripts import scripts
-from rehost_payload.repair.model import Finding, Severity, Verdict
+from rehost_payload.repair.model import Finding, ResultWord, Severity, Verdict
 from rehost_payload.system import folder_target
 from rehost_payload.ui import capture_page
-from rehost_payload.ui.capture_lines import progress_text, time_text
+from rehost_payload.ui.capture_lines import outcome_lines, progress_text, time_text
+from rehost_payload.ui.capture_work import CaptureOutcome
 from rehost_payload.ui.cli import rehost, run
+from rehost_payload.ui.describe import Names
+from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import LANGUAGES, Texts
 from support.hyperv_host import Host, make_host
 
@@ -39,7 +42,7 @@ def _anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of a test are all on one disk, which Rehost would refuse with good reason."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG", "REHOST_ASCII"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", ""))
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", "", frozenset()))
 
 
 @pytest.fixture
@@ -174,10 +177,113 @@ def _rest(host: Host) -> list[str]:
     return [word for image in (host.images[0], host.images[2]) for word in ("--image", str(image))]
 
 
+@pytest.mark.parametrize(
+    ("place", "cause", "evidence", "following"),
+    [
+        ("images", "holds a disk image that is to be captured", "disk0.img lies in", "Next: Name a folder"),
+        ("inside", "part of a capture that exists already", "web01 is a capture, or", "Next: Name the disk"),
+        ("twice", "worth as much as one", "is named twice", "Next: Connect a second disk"),
+        ("nested", "worth as much as one", "lies in", "Next: Connect a second disk"),
+    ],
+)
+def test_folders_that_take_no_copy(
+    place: str,
+    cause: str,
+    evidence: str,
+    following: str,
+    call: Callable[..., Any],
+    targets: tuple[Path, Path],
+    host: Host,
+) -> None:
+    """Cause, evidence and next step, without a question, and before a word of copying."""
+    one, two = targets
+    inside = two / "web01"
+    inside.mkdir()
+    for name in ("manifest.json", "SHA256SUMS"):
+        (inside / name).touch()
+    (one / "below").mkdir()
+    names: dict[str, list[Path]] = {
+        "images": [host.images[0].parent],
+        "inside": [one, inside],
+        "twice": [one, one],
+        "nested": [one, one / "below"],
+    }
+    before = sorted(p for t in targets for p in t.rglob("*"))
+    for more in (["--yes"], ["--dry-run"]):
+        code, out = call(*(word for name in names[place] for word in ("--to", name)), *more)
+        text = " ".join(out.split())
+        assert (code, "Result: blocked (5)" in text) == (5, True)
+        assert text.index(cause) < text.index(evidence) < text.index(following)
+        assert "Copying now" not in text
+    assert sorted(p for t in targets for p in t.rglob("*")) == before
+
+
+def test_a_folder_beside_the_images_is_warned_of(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    code, out = call("--to", targets[0], "--dry-run", "--vm", "web01")
+    assert (code, "is on a disk that holds machines as well" in " ".join(out.split())) == (0, True)
+
+
+def test_what_is_not_whole_is_explained_where_the_result_stands(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    _, out = call("--to", targets[0], "--yes", "--no-orphans", "--vm", "sql", "--vm", "web01")
+    result = " ".join(out[out.index("Result: incomplete (3)") :].split())
+    assert "something is not in it: sql uses physical disks: SCSI 0:2" in result
+    assert "Why: A pass-through disk is no file" in result
+    assert "What you can do: Keep the disk" in result
+    assert "The copies are good" in result
+    _, out = call("--to", targets[0], "--yes", "--no-orphans", "--vm", "sql", "--vm", "web01", "--lang", "de")
+    german = out[out.index("Ergebnis") :]
+    assert "Ergebnis: unvollständig (3)" in german
+    assert "LÖSCHEN" in german
+    assert not re.search(r"\b(FATAL|incomplete|ERASE)\b", out)
+
+
+def test_a_target_that_failed_is_explained_where_the_result_stands() -> None:
+    outcome = CaptureOutcome(
+        ResultWord.INCOMPLETE,
+        CapturePlan("Rehost-HV-1", "HV", ()),
+        _state(("complete", "unfinished"), "gone"),
+    )
+    shown = " ".join(" ".join(outcome_lines(outcome, Page(Names(None, Texts("en")), 79))).split())
+    assert "web01 (vm) has a good copy on disk a, and on no other target" in shown
+    assert "Why: disk b: why" in shown
+    assert "What you can do: Connect it again and start the same capture again." in shown
+    assert "DO NOT ERASE THE SERVER" in shown
+    failed = replace(outcome, state=_state(("incomplete", "incomplete"), ""))
+    shown = " ".join(" ".join(outcome_lines(failed, Page(Names(None, Texts("en")), 79))).split())
+    assert "web01 (vm) has no good copy." in shown
+    assert "a failing source disk" in shown
+
+
+def _state(copies: tuple[str, str], code: str) -> CaptureState:
+    state = contents(copies=copies).state
+    return replace(state, targets=(state.targets[0], replace(state.targets[1], code=code)))
+
+
+def test_the_next_step_after_a_planned_or_declined_capture_is_a_capture(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    """The same words end a repair, which has another next step."""
+    for language, repair, capture in (
+        ("en", "repair", "rehost capture --to"),
+        ("de", "eparier", "rehost capture --to"),
+    ):
+        code, out = call("--dry-run", "--lang", language)
+        following = " ".join(out[out.rindex(Texts(language)("show.next")) :].split())
+        assert (code, capture in following, repair in following) == (0, True, False)
+    for language, repair, capture in (("en", "Repair", "same capture"), ("de", "eparier", "Sicherung")):
+        code, out = call("--to", targets[0], "--lang", language)
+        following = " ".join(out[out.rindex(Texts(language)("show.next")) :].split())
+        assert (code, capture in following, repair in following) == (4, True, False)
+
+
 def test_two_targets_on_one_disk_are_refused(
     call: Callable[..., Any], targets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", "/dev/sdz"))
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ext4", "/dev/sdz", frozenset()))
     code, out = call("--to", targets[0], "--to", targets[1], "--yes")
     assert (code, "Result: blocked (5)" in out) == (5, True)
     assert "worth as much as one" in " ".join(out.split())
@@ -187,14 +293,16 @@ def test_two_targets_on_one_disk_are_refused(
 def test_a_target_on_a_disk_that_is_captured_is_refused(
     call: Callable[..., Any], targets: tuple[Path, Path], host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("ntfs3", str(host.images[1])))
+    monkeypatch.setattr(
+        folder_target, "_mount", lambda device, root: ("ntfs3", str(host.images[1]), frozenset())
+    )
     assert call("--to", targets[0], "--yes")[0] == 5
 
 
 def test_fat_is_refused(
     call: Callable[..., Any], targets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("vfat", ""))
+    monkeypatch.setattr(folder_target, "_mount", lambda device, root: ("vfat", "", frozenset()))
     code, out = call("--to", targets[0], "--yes")
     assert (code, "FAT cannot hold large files" in " ".join(out.split())) == (5, True)
 

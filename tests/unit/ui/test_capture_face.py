@@ -16,8 +16,8 @@ from rehost_payload.system.capture_target import CaptureTarget, TargetInfo
 from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.images import ImageSystem
 from rehost_payload.ui.answer import Orders, OrdersError
-from rehost_payload.ui.capture_face import interactive
-from rehost_payload.ui.capture_work import BadOrders, CaptureOrders, prepare, resolve
+from rehost_payload.ui.capture_face import interactive, report
+from rehost_payload.ui.capture_work import BadOrders, CaptureOrders, prepare, refused, resolve
 from rehost_payload.ui.unattended import _capture
 from support import disks
 from support.disks import MIB, PartitionSpec
@@ -52,8 +52,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 def backups(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("backups")
     specs = [
-        ("ntfs1", PartitionSpec("b", 96 * MIB, "ntfs", label="BACKUP1")),
-        ("ntfs2", PartitionSpec("b", 96 * MIB, "ntfs", label="BACKUP2")),
+        ("ntfs1", PartitionSpec("b", 160 * MIB, "ntfs", label="BACKUP1")),
+        ("ntfs2", PartitionSpec("b", 160 * MIB, "ntfs", label="BACKUP2")),
         ("small", PartitionSpec("b", 48 * MIB, "fat32", label="STICK")),
     ]
     return [disks.make_disk(folder / f"{name}.img", [spec]).path for name, spec in specs]
@@ -163,24 +163,47 @@ def test_fat_and_windows_are_refused(bench: Bench) -> None:
         resolve(["label:STICK", "label:BACKUP1", "label:BACKUP2"], bench)
 
 
-def test_a_resumed_capture_is_not_called_too_large(bench: Bench, host: Host, tmp_path: Path) -> None:
+def small_target(host: Host, folder: Path, files: dict[str, bytes]) -> Bench:
+    spec = PartitionSpec("b", 96 * MIB, "ntfs", label="BACKUP1", files=files)
+    image = disks.make_disk(folder / "target.img", [spec]).path
+    return Bench([*host.images, image], folder)
+
+
+def test_a_resumed_capture_is_not_called_too_large(host: Host, tmp_path: Path) -> None:
     """What is there already needs no room."""
     names = ["label:BACKUP1"]
-    targets = resolve(names, bench)
-    prepared = prepare(bench, CaptureOrders(tuple(names)), targets, lambda *_: None)
-    assert [f.id for f in prepared.target_findings] == [
-        "capture.target-small"
-    ]  # 96 MiB, and 256 are kept free
+    with small_target(host, tmp_path, {}) as bench:
+        targets = resolve(names, bench)
+        prepared = prepare(bench, CaptureOrders(tuple(names)), targets, lambda *_: None)
+        assert [f.id for f in prepared.target_findings] == ["capture.target-small"]
+        refusal = refused(prepared, bench)
+        assert refusal is not None
+        assert refusal[0] == "no-space"
     state = CaptureState(
         1, "0", "Rehost-HV01-x", identity(prepared.plan), "HV01", "", "", "a", (TargetState("a", "a"),), ()
     )
-    files = {"Rehost-HV01-x/capture.json": to_json(state).encode()}
-    spec = PartitionSpec("b", 96 * MIB, "ntfs", label="BACKUP1", files=files)
-    image = disks.make_disk(tmp_path / "resumed.img", [spec]).path
-    with Bench([*host.images, image], tmp_path) as again:
+    with small_target(host, tmp_path, {"Rehost-HV01-x/capture.json": to_json(state).encode()}) as again:
         prepared = prepare(again, CaptureOrders(tuple(names)), resolve(names, again), lambda *_: None)
-    assert prepared.target_findings == ()
-    assert prepared.resumed == {"label:BACKUP1": "Rehost-HV01-x"}
+        assert prepared.target_findings == ()
+        assert prepared.resumed == {"label:BACKUP1": "Rehost-HV01-x"}
+        assert refused(prepared, again) is None
+
+
+def test_what_is_refused_is_refused_before_the_question(host: Host, tmp_path: Path) -> None:
+    with small_target(host, tmp_path, {}) as bench:
+        d = desk(bench, "3\n\n")  # no line is left for an answer
+        outcome = interactive(d.worker)
+    assert outcome is not None
+    assert outcome.word is ResultWord.BLOCKED, d.shown
+    report(d.worker, outcome)
+    assert bench.mounted == []
+    assert "Type yes" not in d.shown
+    assert "Copying now" not in d.shown
+    result = d.shown[d.shown.index("Result: blocked") :]
+    cause, evidence, following = (
+        result.index(text) for text in ("not enough room", "bytes free", "Next: Make room")
+    )
+    assert cause < evidence < following
 
 
 def test_the_order_of_the_disks_does_not_matter(host: Host, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_repair_by_command_line(medium: Make, server: DiskLayout, stick: DiskLay
     child = start(machine, cmdline="quiet rehost.run=repair rehost.yes=1 rehost.poweroff=1 rehost.lang=de")
     child.expect("Unbeaufsichtigt: repair")
     child.expect("Was geschrieben wird")
-    child.expect("Ergebnis: repaired")
+    child.expect("Ergebnis: repariert")
     finish(child)
     assert result(machine) == [(0, "repaired")]
     assert machine.power == "poweroff"
@@ -65,7 +65,7 @@ def test_repair_by_answer_file(medium: Make, server: DiskLayout, stick: DiskLayo
     write_answer(stick, '[run]\nmode = "repair"\nyes = true\nafter = "reboot"\nlanguage = "de"\n')
     machine = medium(server, stick)
     child = start(machine)
-    child.expect("Ergebnis: repaired")
+    child.expect("Ergebnis: repariert")
     finish(child)
     assert result(machine) == [(0, "repaired")]
     assert machine.power == "reboot"
