@@ -103,6 +103,24 @@ def test_generation_1_of_2012_r2() -> None:
     assert len(machine.adapters[0].features[0].data[0]) == 20
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "more"),
+    [
+        (XML, "<5I", ()),  # version 1.0 of the class
+        (VMCX, "<5I3I??2x3I??2xI", (0, 64, 1_000_000, True, True, 16, 1, 0, False, False, 3)),  # version 4.0
+    ],
+)
+def test_settings_of_a_port_are_stored_by_the_rule_of_parse_vlan(
+    name: str, layout: str, more: tuple[int, ...]
+) -> None:
+    """All properties of Msvm_EthernetSwitchPortOffloadSettingData in the order of their WmiDataId, aligned as in C."""
+    root = storage(name).root if name == VMCX else parse_vm_xml(BytesSource(load(name))).root
+    (adapter,) = read_machine(root).adapters
+    (feature,) = adapter.features
+    assert feature.name == "offload"
+    assert [struct.unpack(layout, d) for d in feature.data] == [(512, 100, 0, 1, 0, *more)]
+
+
 def test_the_list_of_machines() -> None:
     known = read_known_machines(storage("data.vmcx").root)
     assert len(known.machines) == 4

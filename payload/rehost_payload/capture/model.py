@@ -79,7 +79,10 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class AdapterUse:
-    """A network adapter; ``switch`` is the switch's name on the old host, "" where it is not connected."""
+    """A network adapter; ``switch`` is the switch's name on the old host, "" where it is not connected.
+
+    ``vlan`` is the VLAN of access mode; ``vlan_by_hand`` says what else was set there, "" where nothing was.
+    """
 
     name: str
     mac: str
@@ -87,6 +90,7 @@ class AdapterUse:
     switch: str
     vlan: int | None = None
     legacy: bool = False
+    vlan_by_hand: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rehost_payload.capture.found import FoundMachine
 from rehost_payload.capture.model import AdapterUse, CheckpointUse, MachineSummary
-from rehost_payload.formats.vm_devices import NetworkAdapter
+from rehost_payload.formats.vm_devices import NetworkAdapter, parse_vlan, vlan_text
 from rehost_payload.formats.vm_model import VirtualMachine
 from rehost_payload.formats.vmgs import KEY_PROTECTOR
 
@@ -73,12 +73,20 @@ def switch_name(adapter: NetworkAdapter, switches: Mapping[str, str]) -> str:
 
 
 def _adapter(adapter: NetworkAdapter, switches: Mapping[str, str]) -> AdapterUse:
+    feature = adapter.vlan
+    vlan = None if feature is None else parse_vlan(feature)
+    by_hand = "" if vlan is None else vlan_text(vlan)
+    if feature is not None and vlan is None:
+        by_hand = f"VLAN settings that could not be read: {' '.join(d.hex() for d in feature.data)}"
+    access = None if vlan is None else vlan.access or None
     return AdapterUse(
         adapter.name,
         adapter.mac or "",
         adapter.mac_static,
         switch_name(adapter, switches),
+        vlan=access,
         legacy=adapter.legacy,
+        vlan_by_hand="" if access else by_hand,
     )
 
 
@@ -104,5 +112,5 @@ def _blobs(machine: VirtualMachine) -> list[str]:
         f"{adapter.name}: {feature.name or feature.id} settings {' '.join(d.hex() for d in feature.data)}"
         for adapter in machine.adapters
         for feature in adapter.features
-        if feature.name != "offload"
+        if feature.name != "offload" and parse_vlan(feature) is None
     ]

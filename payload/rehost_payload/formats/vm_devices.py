@@ -7,6 +7,7 @@ floppy controllers exist once, so their instance is their class and the manifest
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,12 @@ _FEATURES = {  # identifiers of the WMI classes Msvm_EthernetSwitchPort...Settin
     "998bef4a-5d55-492a-9c43-8b2f5eae9f2b": "access list",
     "9940cd46-8b06-43bb-b9d5-93d50381fd56": "profile",
 }
+_VLAN = struct.Struct(
+    "<IHHIHH"
+)  # OperationMode, AccessVlanId, NativeVlanId, PvlanMode, PrimaryVlanId, SecondaryVlanId
+_LAST_VLAN = 4094
+_PROMISCUOUS = 3
+_PRIVATE = {1: "isolated", 2: "community", _PROMISCUOUS: "promiscuous"}
 _CONTROLLERS = {IDE: "IDE", SCSI: "SCSI", FLOPPY: "floppy"}
 _INSTANCE = re.compile(r"_([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})_")
 _NUMBERED = {
@@ -81,6 +88,20 @@ class Drive:
 
 
 @dataclass(frozen=True)
+class Vlan:
+    """``mode``: "access", "trunk", "isolated", "community" or "promiscuous"; numbers that it has no use for are 0.
+
+    The VLANs that a trunk lets through and the secondary ones of promiscuous mode are not read.
+    """
+
+    mode: str
+    access: int = 0
+    native: int = 0
+    primary: int = 0
+    secondary: int = 0
+
+
+@dataclass(frozen=True)
 class PortFeature:
     """Settings of a switch port. Their bytes are kept as stored: no specification of their layout is public."""
 
@@ -109,6 +130,44 @@ class NetworkAdapter:
     def vlan(self) -> PortFeature | None:
         """The VLAN settings where the adapter has some; None is untagged."""
         return next((f for f in self.features if f.id == VLAN_FEATURE), None)
+
+
+def parse_vlan(feature: PortFeature) -> Vlan | None:
+    """The settings of a VLAN feature; None for bytes that make no sense, which have to be kept as they are.
+
+    The layout is inferred. In real files the settings of offloads, the one feature of which there are samples, are all
+    properties of their WMI class in the order of their WmiDataId, aligned as in C and without a head (versions 1.0 and
+    4.0, 5 and 16 properties). By the same rule those of Msvm_EthernetSwitchPortVlanSettingData begin with the mode and
+    five numbers; the form of the three arrays behind them is not known. So nothing is taken that is not consistent: the
+    numbers of one mode are VLANs, all others 0. A layout with other offsets does not pass.
+    """
+    if len(feature.data) != 1 or len(feature.data[0]) < _VLAN.size:
+        return None
+    mode, access, native, private, primary, secondary = _VLAN.unpack_from(feature.data[0])
+    if mode == 1 and _tagged(access) and not any((native, private, primary, secondary)):
+        return Vlan("access", access=access)
+    if mode == 2 and native <= _LAST_VLAN and not any((access, private, primary, secondary)):
+        return Vlan("trunk", native=native)
+    if mode == 3 and private in _PRIVATE and _tagged(primary) and not any((access, native)):
+        one = private != _PROMISCUOUS
+        if one == bool(secondary) and secondary <= _LAST_VLAN:
+            return Vlan(_PRIVATE[private], primary=primary, secondary=secondary)
+    return None
+
+
+def vlan_text(vlan: Vlan) -> str:
+    """The settings in the words of Set-VMNetworkAdapterVlan."""
+    if vlan.mode == "access":
+        return f"access, VLAN {vlan.access}"
+    if vlan.mode == "trunk":
+        return f"trunk, native VLAN {vlan.native}, allowed VLANs not read"
+    if vlan.mode == "promiscuous":
+        return f"promiscuous, primary VLAN {vlan.primary}, secondary VLANs not read"
+    return f"{vlan.mode}, primary VLAN {vlan.primary}, secondary VLAN {vlan.secondary}"
+
+
+def _tagged(number: int) -> bool:
+    return 1 <= number <= _LAST_VLAN
 
 
 def read_manifest(keys: Keys, configuration: Node) -> tuple[Device, ...]:

@@ -14,7 +14,7 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.source import ByteSource
 from rehost_payload.formats.vhd import Vhd, is_vhd, parse_vhd
 from rehost_payload.formats.vhdx import Vhdx, is_vhdx, parse_vhdx
-from rehost_payload.formats.vm_devices import Drive, NetworkAdapter
+from rehost_payload.formats.vm_devices import Drive, NetworkAdapter, parse_vlan, vlan_text
 from rehost_payload.formats.vm_model import (
     KnownMachines,
     SavedState,
@@ -207,6 +207,9 @@ def _adapter(adapter: NetworkAdapter) -> Iterator[str]:
         yield f"switch {adapter.switch_name or adapter.switch or 'not named'}"
     else:
         yield "not connected"
+    vlan = None if adapter.vlan is None else parse_vlan(adapter.vlan)
+    if vlan is not None:
+        yield f"VLAN: {vlan_text(vlan)}"
     for feature in adapter.features:
         if feature.name != "offload":
             yield f"{feature.name or feature.id} settings: {' '.join(d.hex() for d in feature.data) or 'none'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.source import BytesSource
+from rehost_payload.formats.vm_devices import PortFeature, Vlan, parse_vlan
 from rehost_payload.formats.vm_model import (
     VirtualMachine,
     checkpoint_children,
@@ -89,6 +91,49 @@ def test_network_adapters(machine: VirtualMachine) -> None:
     assert lan.vlan is not None
     assert (lan.vlan.name, lan.vlan.data) == ("VLAN", (configurations.VLAN_BLOB,))
     assert (old.name, old.mac, old.legacy, old.vlan) == ("Old", None, True, None)
+
+
+def vlan_bytes(*numbers: int, rest: bytes = b"") -> bytes:
+    """Mode, access, native, private mode, primary, secondary."""
+    return struct.pack("<IHHIHH", *numbers) + rest
+
+
+@pytest.mark.parametrize(
+    ("data", "vlan"),
+    [
+        (vlan_bytes(1, 20, 0, 0, 0, 0), Vlan("access", access=20)),
+        (vlan_bytes(1, 4094, 0, 0, 0, 0, rest=bytes(1536)), Vlan("access", access=4094)),
+        (vlan_bytes(2, 0, 10, 0, 0, 0, rest=b"\xff" * 64), Vlan("trunk", native=10)),
+        (vlan_bytes(3, 0, 0, 1, 10, 200), Vlan("isolated", primary=10, secondary=200)),
+        (vlan_bytes(3, 0, 0, 2, 10, 201), Vlan("community", primary=10, secondary=201)),
+        (vlan_bytes(3, 0, 0, 3, 10, 0, rest=b"\x01"), Vlan("promiscuous", primary=10)),
+        (vlan_bytes(1, 0, 0, 0, 0, 0), None),
+        (vlan_bytes(1, 4095, 0, 0, 0, 0), None),
+        (vlan_bytes(1, 20, 1, 0, 0, 0), None),
+        (vlan_bytes(3, 0, 0, 4, 10, 200), None),
+        (vlan_bytes(3, 0, 0, 1, 10, 0), None),
+        (vlan_bytes(0, 0, 0, 0, 0, 0), None),
+        (vlan_bytes(1, 20, 0, 0, 0, 0)[:-1], None),
+        # as the driver's NDIS_SWITCH_PORT_PROPERTY_VLAN has it: with a head, or without one but aligned to 8 bytes
+        (struct.pack("<BBHII4xHH1024x", 0x80, 1, 1040, 0, 1, 20, 0), None),
+        (struct.pack("<I4xHH1024x", 1, 20, 0), None),
+        (configurations.VLAN_BLOB, None),
+    ],
+)
+def test_vlans_are_read_only_where_all_numbers_make_sense(data: bytes, vlan: Vlan | None) -> None:
+    assert parse_vlan(PortFeature("", "VLAN", (data,))) == vlan
+
+
+def test_several_or_no_vlan_settings_are_not_guessed() -> None:
+    one = vlan_bytes(1, 20, 0, 0, 0, 0)
+    assert parse_vlan(PortFeature("", "VLAN", ())) is None
+    assert parse_vlan(PortFeature("", "VLAN", (one, one))) is None
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_a_vlan_or_none(data: bytes) -> None:
+    found = parse_vlan(PortFeature("", "VLAN", (data,)))
+    assert found is None or all(0 <= n < 4095 for n in (found.access, found.native, found.primary))
 
 
 def test_firmware_and_security(machine: VirtualMachine) -> None:

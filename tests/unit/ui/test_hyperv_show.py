@@ -55,6 +55,15 @@ def test_a_machine(vmcx: Path) -> None:
         assert expected in lines
 
 
+def test_a_vlan_is_named_and_its_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        vm_configurations, "VLAN_BLOB", bytes.fromhex("01000000 1400 0000 00000000 0000 0000")
+    )
+    xml = tmp_path / "machine.xml"
+    xml.write_bytes(vm_configurations.as_xml(vm_configurations.machine()))
+    assert "switch Extern, VLAN: access, VLAN 20, VLAN settings: 01000000140000" in show(xml).output
+
+
 def test_both_kinds_of_configuration_look_the_same(vmcx: Path, tmp_path: Path) -> None:
     xml = tmp_path / "machine.xml"
     xml.write_bytes(vm_configurations.as_xml(vm_configurations.machine(saved="Normal")))
