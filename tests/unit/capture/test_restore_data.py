@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import is_dataclass, replace
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost_payload import strictjson
 from rehost_payload.capture.found import FoundHost
 from rehost_payload.capture.model import (
+    AdapterUse,
     BadRange,
     CapturePlan,
     CaptureUnit,
     HostAdapter,
     HostSettings,
     Letter,
+    MachineSummary,
     Manifest,
     ManifestFile,
     Role,
     Uplink,
     VirtualSwitch,
 )
-from rehost_payload.capture.restore.data import RestoreData, RestoreMachine, restore_data, to_json
+from rehost_payload.capture.restore.data import (
+    RestoreData,
+    RestoreMachine,
+    machine_sid,
+    restore_data,
+    to_json,
+)
+from rehost_payload.capture.restore.scripts import scripts
 from support.hyperv_host import DC, SQL, TEST_A, TEST_B, WEB
+from support.powershell import Script
+from support.powershell_names import Types
 
 Found = tuple[FoundHost, CapturePlan]
 
@@ -245,12 +255,18 @@ def test_what_cannot_be_right_is_left_out() -> None:
     assert [x.gateways for x in host.adapters] == [(), ()]
 
 
-def test_an_uplink_is_known_by_its_address_only_if_all_are() -> None:
-    uplinks = (Uplink("1", "A", "Intel", mac="001122aabbcc"), Uplink("2", "B", "Intel"))
+def test_an_uplink_is_told_by_address_and_device() -> None:
+    uplinks = (
+        Uplink("1", "A", "Intel", "PCI\\VEN_8086&DEV_1533\\A0369FFFFF9E8A5200", "001122aabbcc"),
+        Uplink("2"),
+    )
     switch = VirtualSwitch("1", "S", "external", uplinks, team="lbfo")
-    host = restore_data({}, settings(switches=(switch, replace(switch, uplinks=uplinks[:1])))).host
+    host = restore_data({}, settings(switches=(switch,))).host
     assert host is not None
-    assert [s.uplink_macs for s in host.switches] == [(), ("00-11-22-AA-BB-CC",)]
+    first, second = host.switches[0].uplinks
+    assert (first.mac, first.pnp_id) == ("00-11-22-AA-BB-CC", uplinks[0].pnp_id)
+    assert first.text == f"A, Intel, 00-11-22-AA-BB-CC, {uplinks[0].pnp_id}"
+    assert (second.text, second.mac, second.pnp_id) == ("2", "", "")
     assert not host.switches[0].set  # teams of the old kind are not made again below a switch
 
 
@@ -344,29 +360,122 @@ def test_parents_in_a_circle_end() -> None:
     assert len(vm.files) == 2
 
 
+# --- what a machine's account may do
+
+
+def test_the_account_of_a_machine() -> None:
+    """The pair of identifier and account is from an event of the Hyper-V worker process."""
+    assert machine_sid("d9e0eb0a-5b37-508e-9173-67e9ade83acf") == (
+        "S-1-5-83-1-3655396106-1351506743-3915871121-3476744365"
+    )
+    for other in ("", "host", f"{WEB}~2", "{" + WEB + "}"):
+        assert machine_sid(other) == ""
+
+
+def test_machines_may_change_their_own_disks_and_only_read_common_ones(data: RestoreData) -> None:
+    for vm in data.machines:
+        assert vm.sid == machine_sid(vm.id) != ""
+        for f in vm.files:
+            if f.original == "D:\\Golden\\base.vhdx":
+                assert f.rights == "Read"
+            elif f.original.lower().endswith(("vhd", "vhdx")):
+                assert f.rights == "Read, Write"
+            else:
+                assert f.rights == "FullControl"
+
+
+def test_a_write_protected_base_stays_so() -> None:
+    base = ManifestFile("b", "D:\\b.vhdx", Role.DISK, 1, "0" * 64, ("0" * 64,), attributes=0x21)
+    own = replace(base, path="c", original="D:\\c.vhdx", attributes=0x20)
+    (vm,) = restore_data(
+        {"vm": Manifest(1, "0", WEB, "n", "machine", "h", "", 1, True, (base, own))}, None
+    ).machines
+    assert [f.read_only for f in vm.files] == [True, False]
+
+
+def test_files_that_belong_to_no_machine_can_go_back_and_are_given_to_none() -> None:
+    good = ManifestFile("d/a.vhdx", "D:\\a.vhdx", Role.DISK, 1, "0" * 64, ("0" * 64,))
+    holes = replace(good, path="d/b.vhdx", original="D:\\b.vhdx", bad_ranges=(BadRange(0, 1, "EIO"),))
+    nowhere = replace(good, path="d/c.vhdx", original="c.vhdx")
+    units = {"orphans": Manifest(1, "0", "orphans", "o", "orphans", "h", "", 1, True, (good, holes, nowhere))}
+    data = restore_data(units, None)
+    assert data.machines == ()
+    assert [(f.path, f.original, f.rights) for f in data.orphans] == [("orphans/d/a.vhdx", "D:\\a.vhdx", "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "generation", "controllers"),
+    [("disk.vhd", 1, ["IDE", "SCSI"]), ("disk.vhdx", None, ["SCSI", "SCSI"])],
+)
+def test_a_disk_of_the_old_format_tells_the_generation(
+    name: str, generation: int | None, controllers: list[str]
+) -> None:
+    first = ManifestFile("a", f"D:\\{name}", Role.DISK, 1, "0" * 64, ("0" * 64,))
+    second = replace(first, path="b", original="D:\\data.vhdx")
+    units = {"vm": Manifest(1, "0", WEB, "n", "machine", "h", "", 1, True, (first, second))}
+    (vm,) = restore_data(units, None).machines
+    assert vm.generation == generation
+    assert [d.controller for d in vm.disks] == controllers
+
+
+def test_vlans_that_cannot_be_set_are_told() -> None:
+    adapters = (
+        AdapterUse("a", "", None, "S", vlan=20),
+        AdapterUse("b", "", None, "S", vlan=4095),
+        AdapterUse("c", "", None, "S", vlan_by_hand="trunk, native VLAN 5"),
+    )
+    summary = MachineSummary(WEB, "n", 2, "9.0", "", adapters=adapters)
+    units = {"vm": Manifest(1, "0", WEB, "n", "machine", "h", "", 1, True, (), summary)}
+    (vm,) = restore_data(units, None).machines
+    assert [(a.vlan, a.vlan_by_hand) for a in vm.adapters] == [
+        (20, ""),
+        (None, ""),
+        (None, "trunk, native VLAN 5"),
+    ]
+
+
 # --- the scripts and the data know each other
 
 
-def test_scripts_read_only_what_is_there(data: RestoreData) -> None:
+TYPES = {
+    name: Types(Script(text), "data", RestoreData)
+    for name, text in scripts().items()
+    if name in ("Restore-Host.ps1", "Restore-VM.ps1")
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_scripts_read_only_what_is_there(name: str) -> None:
     """In strict mode a property that is not there ends a script."""
-    import re
+    assert TYPES[name].faults() == []
 
-    from rehost_payload.capture.restore.scripts import scripts
 
-    known: set[str] = set()
+def test_everything_that_is_written_is_read() -> None:
+    """A field that no script reads is a decision that nobody carries out."""
 
-    def collect(value: Any) -> None:
-        if isinstance(value, dict):
-            known.update(value)
-            for item in value.values():
-                collect(item)
-        elif isinstance(value, list):
-            for item in value:
-                collect(item)
+    def fields(kind: Any, found: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        for name, hint in get_type_hints(kind).items():
+            found.add((kind.__name__, name))
+            for inner in (hint, *get_args(hint)):
+                if is_dataclass(inner):
+                    fields(inner, found)
+        return found
 
-    collect(strictjson.plain(data))
-    used = r"\$(?:machine|file|disk|adapter|old|data|data\.host|address|gateway)\.([a-z][a-z_]+)\b"
-    for name in ("Restore-Host.ps1", "Restore-VM.ps1"):
-        names = set(re.findall(used, scripts()[name].decode()))
-        assert names
-        assert names <= known, names - known
+    read = set().union(*(t.read() for t in TYPES.values()))
+    assert read == fields(RestoreData, set())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("$machine.sid", "$machine.sids"),
+        ("$file.original)", "$file.orginal)"),
+        ("$_.switch }", "$_.swich }"),
+        ("$data.orphans.Count", "$data.orphan.Count"),
+        ("$adapter.vlan_by_hand)", "$adapter.vlan_hand)"),
+    ],
+)
+def test_a_misspelt_property_is_noticed(right: str, wrong: str) -> None:
+    text = scripts()["Restore-VM.ps1"]
+    assert right.encode() in text
+    assert Types(Script(text.replace(right.encode(), wrong.encode())), "data", RestoreData).faults()

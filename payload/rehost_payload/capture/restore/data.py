@@ -10,8 +10,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import struct
+import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rehost_payload import __version__, strictjson
 from rehost_payload.capture.model import (
@@ -23,14 +26,18 @@ from rehost_payload.capture.model import (
     Manifest,
     ManifestFile,
     Role,
+    Uplink,
     VirtualSwitch,
 )
 
 RESTORE = "restore.json"
 FORMAT = 1
 _MIB = 1 << 20
+_READ_ONLY = 0x1  # FILE_ATTRIBUTE_READONLY
 _NOT_BACK = frozenset({Role.HIVE, Role.EVIDENCE})
 _DISKS = frozenset({Role.DISK, Role.DIFFERENCING_DISK})
+# what a machine's account has to have on its files, all others in full
+_RIGHTS = {Role.DISK: "Read, Write", Role.DIFFERENCING_DISK: "Read, Write", Role.IMAGE: "Read"}
 # what a machine gets whose configuration is lost
 _MEMORY, _PROCESSORS = 4096 * _MIB, 2
 _LETTER_PATH = re.compile(r"[A-Za-z]:\\[^\\].*", re.DOTALL)
@@ -49,13 +56,18 @@ _VIRTUAL_NAME = re.compile(r"vEthernet \((.*)\)", re.DOTALL)
 
 @dataclass(frozen=True)
 class RestoreFile:
-    """``path`` is below the capture's folder, ``original`` where it goes; ``modified`` is a FILETIME."""
+    """``path`` is below the capture's folder, ``original`` where it goes; ``modified`` is a FILETIME.
+
+    ``read_only`` is the attribute, which keeps base disks from being changed. ``rights`` are those that the machine's own account needs, in the words of .NET's FileSystemRights; "" for none.
+    """
 
     path: str
     original: str
     size: int
     sha256: str
     modified: int
+    read_only: bool
+    rights: str
 
 
 @dataclass(frozen=True)
@@ -68,12 +80,14 @@ class RestoreDisk:
 
 @dataclass(frozen=True)
 class RestoreAdapter:
-    """``mac``: twelve hex digits, "" for a new one."""
+    """``mac``: twelve hex digits, "" for a new one. ``vlan`` is the one of access mode; ``vlan_by_hand`` says what else
+    there was and is not set by the script."""
 
     name: str
     switch: str
     mac: str
     vlan: int | None
+    vlan_by_hand: str
     legacy: bool
 
 
@@ -82,10 +96,12 @@ class RestoreMachine:
     """``configuration`` is "" where there is none to register, ``version`` where it is not known.
 
     ``not_captured``: files that it needs and that must still be at their place. ``lost``: what was not there or not
-    readable when the host was captured. ``physical``: disks and drives that are no files. Memory in bytes.
+    readable when the host was captured. ``physical``: disks and drives that are no files. Memory in bytes. ``sid`` is
+    the account under which Windows runs the machine, "" where the identifier is no GUID.
     """
 
     id: str
+    sid: str
     name: str
     complete: bool
     configuration: str
@@ -114,6 +130,15 @@ class RestoreMachine:
 
 
 @dataclass(frozen=True)
+class RestoreUplink:
+    """``text`` is for whoever has to choose; ``mac`` and ``pnp_id`` as Get-NetAdapter writes them, "" if not known."""
+
+    text: str
+    mac: str
+    pnp_id: str
+
+
+@dataclass(frozen=True)
 class RestoreSwitch:
     name: str
     kind: str
@@ -122,14 +147,14 @@ class RestoreSwitch:
     sriov: bool
     bandwidth_mode: str
     notes: str
-    uplinks: tuple[str, ...]  # in words, for whoever has to choose
-    uplink_macs: tuple[str, ...]  # as Get-NetAdapter writes them
+    uplinks: tuple[RestoreUplink, ...]
 
 
 @dataclass(frozen=True)
 class RestoreAddress:
     address: str
     prefix: int
+    family: str  # "IPv4" or "IPv6"
 
 
 @dataclass(frozen=True)
@@ -142,7 +167,6 @@ class RestoreGateway:
 class RestoreHostAdapter:
     name: str
     switch: str
-    vlan: int | None
     addresses: tuple[RestoreAddress, ...]
     gateways: tuple[RestoreGateway, ...]
     dns: tuple[str, ...]
@@ -177,12 +201,13 @@ class RestoreHost:
 
 @dataclass(frozen=True)
 class RestoreData:
-    """``host`` is None where its settings were not captured."""
+    """``host`` is None where its settings were not captured; ``orphans`` belong to no machine."""
 
     format: int
     rehost: str
     host: RestoreHost | None
     machines: tuple[RestoreMachine, ...]
+    orphans: tuple[RestoreFile, ...]
 
 
 def to_json(data: RestoreData) -> str:
@@ -193,13 +218,29 @@ def to_json(data: RestoreData) -> str:
 def restore_data(units: Mapping[str, Manifest], settings: HostSettings | None) -> RestoreData:
     """``units``: the manifests by the folders in which they stand."""
     index = _Index(units)
-    machines = [
+    found = [
         _machine(folder, manifest, index) for folder, manifest in units.items() if manifest.kind == "machine"
     ]
+    machines = _shared_read_only(sorted(found, key=lambda m: (m.name.lower(), m.id)))
     host = None if settings is None else _host(settings)
-    return RestoreData(
-        FORMAT, __version__, host, tuple(sorted(machines, key=lambda m: (m.name.lower(), m.id)))
-    )
+    return RestoreData(FORMAT, __version__, host, machines, tuple(_orphans(units)))
+
+
+def _orphans(units: Mapping[str, Manifest]) -> Iterator[RestoreFile]:
+    for folder, manifest in units.items():
+        for file in manifest.files if manifest.kind == "orphans" else ():
+            if file.role not in _NOT_BACK and not file.bad_ranges and _can_go_back(folder, file):
+                yield _restore_file(folder, file, "")
+
+
+def machine_sid(identifier: str) -> str:
+    """The account under which Hyper-V runs a machine: S-1-5-83-1 and its GUID as four 32-bit numbers.
+
+    They are those of the GUID in memory, its first three fields in little-endian order. "" for what is no GUID.
+    """
+    if not _GUID.fullmatch(identifier):
+        return ""
+    return "S-1-5-83-1-" + "-".join(str(n) for n in struct.unpack("<4I", uuid.UUID(identifier).bytes_le))
 
 
 # --- machines --------------------------------------------------------------------------------------------------
@@ -236,14 +277,12 @@ def _machine(folder: str, manifest: Manifest, index: _Index) -> RestoreMachine:
     _collect([entry for path in needed if (entry := index.original(path))], index, found)
     files, lost = [], [*manifest.missing, *(f.original or f.path for f in manifest.failed)]
     for where, file in found.values():
-        if not _is_place(file.original) or not _is_below(f"{where}/{file.path}"):
+        if not _can_go_back(where, file):
             lost.append(file.original or file.path)
             continue
         if file.bad_ranges:
             lost.append(file.original)
-        files.append(
-            RestoreFile(f"{where}/{file.path}", file.original, file.size, file.sha256, file.modified)
-        )
+        files.append(_restore_file(where, file, _RIGHTS.get(file.role, "FullControl")))
     gone = {path.lower() for path in manifest.missing}
     absent = [p for p in needed if p.lower() not in gone and index.original(p) is None and _is_place(p)]
     present = {f.original.lower() for f in files}
@@ -252,11 +291,12 @@ def _machine(folder: str, manifest: Manifest, index: _Index) -> RestoreMachine:
     memory = (summary.memory_mb or 0) * _MIB or _MEMORY
     return RestoreMachine(
         id=manifest.unit,
+        sid=machine_sid(manifest.unit),
         name=manifest.name,
         complete=manifest.complete,
         configuration=summary.configuration if own else "",
         version="" if summary.version == "?" else summary.version,
-        generation=summary.generation if summary.generation in (1, 2) else None,
+        generation=_generation(summary, manifest.files),
         files=tuple(files),
         not_captured=tuple(dict.fromkeys(absent)),
         lost=tuple(dict.fromkeys(lost)),
@@ -277,6 +317,33 @@ def _machine(folder: str, manifest: Manifest, index: _Index) -> RestoreMachine:
         notes=summary.notes,
         disks=tuple(_disks(summary, manifest.files)),
         adapters=tuple(_adapter(a) for a in summary.adapters),
+    )
+
+
+def _can_go_back(folder: str, file: ManifestFile) -> bool:
+    return _is_place(file.original) and _is_below(f"{folder}/{file.path}")
+
+
+def _restore_file(folder: str, file: ManifestFile, rights: str) -> RestoreFile:
+    return RestoreFile(
+        path=f"{folder}/{file.path}",
+        original=file.original,
+        size=file.size,
+        sha256=file.sha256,
+        modified=file.modified,
+        read_only=bool(file.attributes & _READ_ONLY),
+        rights=rights,
+    )
+
+
+def _shared_read_only(machines: Sequence[RestoreMachine]) -> tuple[RestoreMachine, ...]:
+    """A disk on which several machines are based is changed by none of them."""
+    users = Counter(f.original.lower() for m in machines for f in m.files)
+    return tuple(
+        replace(
+            m, files=tuple(replace(f, rights="Read") if users[f.original.lower()] > 1 else f for f in m.files)
+        )
+        for m in machines
     )
 
 
@@ -331,29 +398,30 @@ def _disks(summary: MachineSummary, files: Sequence[ManifestFile]) -> Iterator[R
         if use.controller.upper() in ("IDE", "SCSI"):
             yield RestoreDisk(use.controller.upper(), use.controller_number, use.slot, use.path)
     if not summary.disks:
-        yield from _guessed_disks(files)
+        first = "IDE" if _generation(summary, files) == 1 else "SCSI"  # generation 1 starts from IDE only
+        for slot, file in enumerate(_leaves(files)):
+            yield RestoreDisk(first if slot == 0 else "SCSI", slot // 64, slot % 64, file.original)
 
 
-def _guessed_disks(files: Sequence[ManifestFile]) -> Iterator[RestoreDisk]:
-    """The configuration is lost: every disk on which no other one is based, in a row on the SCSI controller.
-
-    The first one goes to IDE as well as it can: generation 1 starts from there only. Which generation it is nobody
-    knows yet, so that the script's operator decides; SCSI suits generation 2.
-    """
+def _leaves(files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    """Every disk on which no other one is based: what a machine had attached whose configuration is lost."""
     parents = {f.parent for f in files if f.parent}
-    leaves = [f for f in files if f.role in _DISKS and f.path not in parents]
-    for slot, file in enumerate(leaves):
-        yield RestoreDisk("SCSI", slot // 64, slot % 64, file.original)
+    return [f for f in files if f.role in _DISKS and f.path not in parents]
+
+
+def _generation(summary: MachineSummary, files: Sequence[ManifestFile]) -> int | None:
+    """None: the script asks. A disk of the old format tells: generation 2 takes none."""
+    if summary.generation in (1, 2):
+        return summary.generation
+    old = any(f.original.lower().endswith((".vhd", ".avhd")) for f in _leaves(files))
+    return 1 if old and not summary.disks else None
 
 
 def _adapter(use: AdapterUse) -> RestoreAdapter:
     digits = re.sub("[^0-9A-Fa-f]", "", use.mac).upper()
     mac = digits if len(digits) == 12 and int(digits, 16) else ""
-    return RestoreAdapter(use.name, use.switch, mac, _vlan(use.vlan), use.legacy)
-
-
-def _vlan(value: int | None) -> int | None:
-    return value if value is not None and 1 <= value <= 4094 else None
+    vlan = use.vlan if use.vlan is not None and 1 <= use.vlan <= 4094 else None
+    return RestoreAdapter(use.name, use.switch, mac, vlan, use.vlan_by_hand, use.legacy)
 
 
 # --- the host --------------------------------------------------------------------------------------------------
@@ -385,7 +453,6 @@ def _pool(text: str) -> str:
 def _switch(switch: VirtualSwitch, adapters: Sequence[RestoreHostAdapter]) -> RestoreSwitch:
     """The adapter that Windows makes together with a switch has the switch's name; others are added later."""
     mine = [a.name for a in adapters if a.switch == switch.name]
-    macs = ["-".join(m[i : i + 2] for i in range(0, 12, 2)) for u in switch.uplinks if (m := _pool(u.mac))]
     return RestoreSwitch(
         name=switch.name,
         kind=_KINDS[switch.kind],
@@ -394,9 +461,15 @@ def _switch(switch: VirtualSwitch, adapters: Sequence[RestoreHostAdapter]) -> Re
         sriov=bool(switch.sriov),
         bandwidth_mode=_BANDWIDTH.get(switch.bandwidth_mode.lower(), "Default"),
         notes=switch.notes,
-        uplinks=tuple(", ".join(x for x in (u.name, u.description, u.mac) if x) for u in switch.uplinks),
-        uplink_macs=tuple(macs) if len(macs) == len(switch.uplinks) else (),
+        uplinks=tuple(_uplink(u) for u in switch.uplinks),
     )
+
+
+def _uplink(uplink: Uplink) -> RestoreUplink:
+    digits = _pool(uplink.mac)
+    mac = "-".join(digits[i : i + 2] for i in range(0, 12, 2)) if digits else ""
+    text = ", ".join(x for x in (uplink.name, uplink.description, mac, uplink.pnp_id) if x)
+    return RestoreUplink(text or uplink.guid, mac, uplink.pnp_id)
 
 
 def _host_adapter(adapter: HostAdapter) -> RestoreHostAdapter:
@@ -405,7 +478,6 @@ def _host_adapter(adapter: HostAdapter) -> RestoreHostAdapter:
     return RestoreHostAdapter(
         name=virtual[1] if virtual else adapter.name,
         switch=adapter.switch,
-        vlan=_vlan(adapter.vlan),
         addresses=tuple(a for text in static for a in _address(text)),
         gateways=tuple(g for text in (adapter.gateways if static else ()) for g in _gateway(text)),
         dns=tuple(text for text in adapter.dns if _is_ip(text)),
@@ -418,7 +490,7 @@ def _address(text: str) -> Iterator[RestoreAddress]:
     except ValueError:
         return
     if not found.ip.is_link_local and not found.ip.is_unspecified and "/" in text:
-        yield RestoreAddress(str(found.ip), found.network.prefixlen)
+        yield RestoreAddress(str(found.ip), found.network.prefixlen, f"IPv{found.version}")
 
 
 def _gateway(text: str) -> Iterator[RestoreGateway]:

@@ -8,7 +8,10 @@ folders, range of MAC addresses, virtual switches of the same names, the host's 
 for, the certificates of virtual TPMs.
 
 Each change is shown and asked for. What is right already is left alone: after an interruption run it again. Nothing is
-formatted, deleted or overwritten. Run it with -WhatIf first, which only shows.
+formatted, deleted or overwritten. Run it with -WhatIf first, which only shows. A step that fails does not keep the others
+from being done; the end of the output names what failed and what is left to do by hand.
+
+Exit codes: 0 all is as it was, 1 a step failed, 3 something is left to do by hand.
 
 Creating an external switch interrupts the network of its adapter: work at the console, not over that network.
 
@@ -32,6 +35,7 @@ Do not give the host's virtual adapters their old addresses (for instance while 
 .\Restore-Host.ps1 -Uplink @{ 'LAN' = 'Ethernet 2' }
 #>
 #Requires -Version 5.1
+#Requires -PSEdition Desktop
 #Requires -RunAsAdministrator
 #Requires -Modules Hyper-V
 [CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'High')]
@@ -45,6 +49,7 @@ param(
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $left = New-Object System.Collections.ArrayList
+$failed = New-Object System.Collections.ArrayList
 $gb = 1073741824
 
 function Write-Left([string] $text) {
@@ -52,14 +57,21 @@ function Write-Left([string] $text) {
     Write-Warning -Message $text
 }
 
+function Write-Failed([string] $what, $problem) {
+    [void] $failed.Add("$what : $($problem.Exception.Message)")
+    Write-Warning -Message "FAILED: $what : $($problem.Exception.Message)"
+}
+
 function Write-Right([string] $text) {
     Write-Host -Object "  already right: $text"
 }
 
 # --- disks -----------------------------------------------------------------------------------------------------------
+# The cmdlets for disks and the network are functions of modules, which do not see this script's preference for errors:
+# each is told to stop on its own.
 
 function Enable-OldDisk {
-    $others = @(Get-Disk | Where-Object { -not $_.IsSystem -and -not $_.IsBoot })
+    $others = @(Get-Disk -ErrorAction Stop | Where-Object { -not $_.IsSystem -and -not $_.IsBoot })
     foreach ($disk in @($others | Where-Object { $_.IsOffline })) {
         $what = 'disk {0} ({1}, {2:N0} GB)' -f $disk.Number, $disk.FriendlyName, ($disk.Size / $gb)
         # Windows takes one of two disks with the same signature offline; online it would get another signature
@@ -67,13 +79,23 @@ function Enable-OldDisk {
             Write-Left "$what stays offline, Windows' reason: $($disk.OfflineReason)"
         }
         elseif ($PSCmdlet.ShouldProcess($what, 'Bring online')) {
-            Set-Disk -Number $disk.Number -IsOffline $false
+            try {
+                Set-Disk -Number $disk.Number -IsOffline $false -ErrorAction Stop
+            }
+            catch {
+                Write-Failed "$what, bring online" $_
+            }
         }
     }
-    foreach ($disk in @(Get-Disk | Where-Object { -not $_.IsOffline -and $_.IsReadOnly })) {
+    foreach ($disk in @(Get-Disk -ErrorAction Stop | Where-Object { -not $_.IsOffline -and $_.IsReadOnly })) {
         $what = 'disk {0} ({1}, {2:N0} GB)' -f $disk.Number, $disk.FriendlyName, ($disk.Size / $gb)
         if ($PSCmdlet.ShouldProcess($what, 'Make writable')) {
-            Set-Disk -Number $disk.Number -IsReadOnly $false
+            try {
+                Set-Disk -Number $disk.Number -IsReadOnly $false -ErrorAction Stop
+            }
+            catch {
+                Write-Failed "$what, make writable" $_
+            }
         }
     }
 }
@@ -83,11 +105,11 @@ function Enable-OldDisk {
 function Find-OldPartition($old) {
     # what Windows itself remembers a letter by: the partition's GUID, or the disk's signature and the offset
     if ($old.partition_guid) {
-        return Get-Partition | Where-Object { $_.Guid -eq $old.partition_guid }
+        return Get-Partition -ErrorAction Stop | Where-Object { $_.Guid -eq $old.partition_guid }
     }
     if ($null -ne $old.signature) {
-        $numbers = @(Get-Disk | Where-Object { $_.Signature -eq $old.signature } | ForEach-Object { $_.Number })
-        return Get-Partition | Where-Object { $numbers -contains $_.DiskNumber -and $_.Offset -eq $old.offset }
+        $numbers = @(Get-Disk -ErrorAction Stop | Where-Object { $_.Signature -eq $old.signature } | ForEach-Object { $_.Number })
+        return Get-Partition -ErrorAction Stop | Where-Object { $numbers -contains $_.DiskNumber -and $_.Offset -eq $old.offset }
     }
 }
 
@@ -125,94 +147,130 @@ function Clear-Letter([string] $letter) {
 function Set-OldLetter {
     foreach ($old in $data.host.letters) {
         $name = "$($old.letter): ($($old.label))"
-        $found = @(Find-OldPartition $old)
-        if ($found.Count -ne 1) {
-            Write-Left "$name : $($found.Count) partitions are its old one (a new array has to get the letter by hand)"
+        try {
+            $found = @(Find-OldPartition $old)
+            if ($found.Count -ne 1) {
+                Write-Left "$name : $($found.Count) partitions are its old one (a new array has to get the letter by hand)"
+            }
+            elseif ("$($found[0].DriveLetter)" -eq $old.letter) {
+                Write-Right $name
+            }
+            elseif (-not (Clear-Letter $old.letter)) {
+                Write-Left "$name : the letter is taken"
+            }
+            elseif ($PSCmdlet.ShouldProcess($name, 'Give the partition its old letter')) {
+                Set-Partition -DiskNumber $found[0].DiskNumber -PartitionNumber $found[0].PartitionNumber -NewDriveLetter $old.letter -Confirm:$false -ErrorAction Stop
+            }
         }
-        elseif ("$($found[0].DriveLetter)" -eq $old.letter) {
-            Write-Right $name
-        }
-        elseif (-not (Clear-Letter $old.letter)) {
-            Write-Left "$name : the letter is taken"
-        }
-        elseif ($PSCmdlet.ShouldProcess($name, 'Give the partition its old letter')) {
-            Set-Partition -DiskNumber $found[0].DiskNumber -PartitionNumber $found[0].PartitionNumber -NewDriveLetter $old.letter -Confirm:$false
+        catch {
+            Write-Failed "drive letter $name" $_
         }
     }
 }
 
 # --- settings of the host --------------------------------------------------------------------------------------------
 
-function Test-Drive([string] $path) {
-    # an array that is gone must not keep the switches from being made
-    $root = [IO.Path]::GetPathRoot($path)
-    if (-not [IO.Directory]::Exists($root)) {
-        Write-Left "default folder $path : there is no drive $root (yet)"
-        return $false
+function Set-HostSetting([string] $what, $now, $old, [hashtable] $new) {
+    if ($null -eq $old -or "$old" -eq '') {
+        return # the old host had Windows' own default
     }
-    return $true
+    if ("$now" -eq "$old") {
+        Write-Right $what
+    }
+    elseif ($PSCmdlet.ShouldProcess("$old", "$what (now $now)")) {
+        try {
+            Set-VMHost @new -Confirm:$false
+        }
+        catch {
+            Write-Failed $what $_
+        }
+    }
+}
+
+function Test-Drive([string] $path) {
+    return $path -and [IO.Directory]::Exists([IO.Path]::GetPathRoot($path))
+}
+
+function New-DefaultFolder([string] $path) {
+    # an array that is gone must not keep the switches from being made
+    if (-not $path -or [IO.Directory]::Exists($path)) {
+        return
+    }
+    if (-not (Test-Drive $path)) {
+        Write-Left "default folder $path : its drive is not there (yet)"
+    }
+    elseif ($PSCmdlet.ShouldProcess($path, 'Create this default folder')) {
+        try {
+            [void] [IO.Directory]::CreateDirectory($path)
+        }
+        catch {
+            Write-Failed "default folder $path" $_
+        }
+    }
 }
 
 function Set-OldSetting {
     $now = Get-VMHost
     $old = $data.host
-    if ($old.machine_path -and (Test-Drive $old.machine_path) -and $now.VirtualMachinePath -ne $old.machine_path) {
-        if ($PSCmdlet.ShouldProcess($old.machine_path, 'Default folder of virtual machines')) {
-            [void] [IO.Directory]::CreateDirectory($old.machine_path)
-            Set-VMHost -VirtualMachinePath $old.machine_path -Confirm:$false
-        }
+    foreach ($path in @($old.machine_path, $old.disk_path)) {
+        New-DefaultFolder $path
     }
-    if ($old.disk_path -and (Test-Drive $old.disk_path) -and $now.VirtualHardDiskPath -ne $old.disk_path) {
-        if ($PSCmdlet.ShouldProcess($old.disk_path, 'Default folder of virtual hard disks')) {
-            [void] [IO.Directory]::CreateDirectory($old.disk_path)
-            Set-VMHost -VirtualHardDiskPath $old.disk_path -Confirm:$false
-        }
+    if (Test-Drive $old.machine_path) {
+        Set-HostSetting 'Default folder of virtual machines' $now.VirtualMachinePath $old.machine_path @{ VirtualMachinePath = $old.machine_path }
+    }
+    if (Test-Drive $old.disk_path) {
+        Set-HostSetting 'Default folder of virtual hard disks' $now.VirtualHardDiskPath $old.disk_path @{ VirtualHardDiskPath = $old.disk_path }
     }
     # machines keep the addresses they have; a second host with the same range would give them out again
-    $range = "$($old.mac_minimum) - $($old.mac_maximum)"
-    if ($old.mac_minimum -and "$($now.MacAddressMinimum) - $($now.MacAddressMaximum)" -ne $range) {
-        if ($PSCmdlet.ShouldProcess($range, 'Range of MAC addresses')) {
-            Set-VMHost -MacAddressMinimum $old.mac_minimum -MacAddressMaximum $old.mac_maximum -Confirm:$false
-        }
+    if ($old.mac_minimum) {
+        $range = "$($now.MacAddressMinimum) - $($now.MacAddressMaximum)"
+        Set-HostSetting 'Range of MAC addresses' $range "$($old.mac_minimum) - $($old.mac_maximum)" @{ MacAddressMinimum = $old.mac_minimum; MacAddressMaximum = $old.mac_maximum }
     }
-    if ($null -ne $old.numa_spanning -and $now.NumaSpanningEnabled -ne $old.numa_spanning) {
-        if ($PSCmdlet.ShouldProcess("$($old.numa_spanning)", 'NUMA spanning (from the next start of the service on)')) {
-            Set-VMHost -NumaSpanningEnabled $old.numa_spanning -Confirm:$false
-        }
-    }
-    if ($null -ne $old.enhanced_session -and $now.EnableEnhancedSessionMode -ne $old.enhanced_session) {
-        if ($PSCmdlet.ShouldProcess("$($old.enhanced_session)", 'Enhanced session mode')) {
-            Set-VMHost -EnableEnhancedSessionMode $old.enhanced_session -Confirm:$false
-        }
-    }
-    if ($null -ne $old.live_migrations -and $now.MaximumVirtualMachineMigrations -ne $old.live_migrations) {
-        if ($PSCmdlet.ShouldProcess("$($old.live_migrations)", 'Live migrations at a time')) {
-            Set-VMHost -MaximumVirtualMachineMigrations $old.live_migrations -Confirm:$false
-        }
-    }
-    if ($null -ne $old.storage_migrations -and $now.MaximumStorageMigrations -ne $old.storage_migrations) {
-        if ($PSCmdlet.ShouldProcess("$($old.storage_migrations)", 'Storage migrations at a time')) {
-            Set-VMHost -MaximumStorageMigrations $old.storage_migrations -Confirm:$false
-        }
-    }
+    Set-HostSetting 'NUMA spanning (from the next start of the service on)' $now.NumaSpanningEnabled $old.numa_spanning @{ NumaSpanningEnabled = $old.numa_spanning }
+    Set-HostSetting 'Enhanced session mode' $now.EnableEnhancedSessionMode $old.enhanced_session @{ EnableEnhancedSessionMode = $old.enhanced_session }
+    Set-HostSetting 'Live migrations at a time' $now.MaximumVirtualMachineMigrations $old.live_migrations @{ MaximumVirtualMachineMigrations = $old.live_migrations }
+    Set-HostSetting 'Storage migrations at a time' $now.MaximumStorageMigrations $old.storage_migrations @{ MaximumStorageMigrations = $old.storage_migrations }
 }
 
 # --- switches --------------------------------------------------------------------------------------------------------
+
+function Find-Uplink($old, $free) {
+    # the old server's own adapters: by an address set by hand, or the same device (for PCI cards with a serial number
+    # the identifier holds it; for others it names model and slot). Nothing unless every one is found.
+    $found = New-Object System.Collections.ArrayList
+    foreach ($card in $old.uplinks) {
+        $same = @($free | Where-Object { $card.mac -and $_.MacAddress -eq $card.mac })
+        if (-not $same.Count) {
+            $same = @($free | Where-Object { $card.pnp_id -and $_.PnPDeviceID -eq $card.pnp_id })
+        }
+        if ($same.Count -eq 1 -and $found -notcontains $same[0].Name) {
+            [void] $found.Add($same[0].Name)
+        }
+    }
+    if ($found.Count -eq $old.uplinks.Count) {
+        $found
+    }
+}
 
 function Select-Uplink($old) {
     if ($Uplink.ContainsKey($old.name)) {
         return $Uplink[$old.name]
     }
     $taken = @(Get-VMSwitch | ForEach-Object { $_.NetAdapterInterfaceDescriptions })
-    $free = @(Get-NetAdapter -Physical | Where-Object { $taken -notcontains $_.InterfaceDescription })
-    $same = @($free | Where-Object { $old.uplink_macs -contains $_.MacAddress })
-    if ($same.Count -and $same.Count -eq @($old.uplink_macs).Count) {
-        return $same | ForEach-Object { $_.Name } # the old server's own adapters
+    $free = @(Get-NetAdapter -Physical -ErrorAction Stop | Where-Object { $taken -notcontains $_.InterfaceDescription })
+    $known = @(Find-Uplink $old $free)
+    if ($known.Count) {
+        Write-Host -Object "Switch '$($old.name)' was on the device that is now: $($known -join ', ')"
+        return $known
     }
-    Write-Host -Object "Switch '$($old.name)' was on: $(@($old.uplinks) -join '; ')"
+    Write-Host -Object "Switch '$($old.name)' was on:"
+    foreach ($card in $old.uplinks) {
+        Write-Host -Object "  $($card.text)"
+    }
+    Write-Host -Object 'Physical adapters of this host that have no switch:'
     for ($i = 0; $i -lt $free.Count; $i++) {
         $nic = $free[$i]
-        $line = '  {0}  {1}  {2}  {3}  {4}' -f ($i + 1), $nic.Name, $nic.InterfaceDescription, $nic.Status, $nic.MacAddress
+        $line = '  {0}  {1}  {2}  {3}  {4}  {5}' -f ($i + 1), $nic.Name, $nic.InterfaceDescription, $nic.Status, $nic.MacAddress, $nic.PnPDeviceID
         Write-Host -Object $line
     }
     if ($WhatIfPreference) {
@@ -227,30 +285,26 @@ function Select-Uplink($old) {
     }
 }
 
-function New-OldSwitch {
-    foreach ($old in $data.host.switches) {
-        $existing = @(Get-VMSwitch | Where-Object { $_.Name -eq $old.name })
-        if ($existing.Count -and "$($existing[0].SwitchType)" -ne $old.kind) {
-            Write-Left "switch '$($old.name)' is there, but $($existing[0].SwitchType) instead of $($old.kind)"
-            continue
+function New-OldSwitch($old) {
+    $existing = @(Get-VMSwitch | Where-Object { $_.Name -eq $old.name })
+    if ($existing.Count -and "$($existing[0].SwitchType)" -ne $old.kind) {
+        Write-Left "switch '$($old.name)' is there, but $($existing[0].SwitchType) instead of $($old.kind)"
+    }
+    elseif ($existing.Count) {
+        Write-Right "switch '$($old.name)'"
+    }
+    elseif ($old.kind -ne 'External') {
+        if ($PSCmdlet.ShouldProcess($old.name, "Create switch ($($old.kind))")) {
+            [void] (New-VMSwitch -Name $old.name -SwitchType $old.kind -Notes $old.notes -Confirm:$false)
         }
-        if ($existing.Count) {
-            Write-Right "switch '$($old.name)'"
-            continue
-        }
-        if ($old.kind -ne 'External') {
-            if ($PSCmdlet.ShouldProcess($old.name, "Create switch ($($old.kind))")) {
-                [void] (New-VMSwitch -Name $old.name -SwitchType $old.kind -Notes $old.notes -Confirm:$false)
-            }
-            continue
-        }
+    }
+    else {
         $adapters = @(Select-Uplink $old)
+        $what = "Create switch (External) on $($adapters -join ', '); its network is interrupted"
         if (-not $adapters.Count) {
             Write-Left "switch '$($old.name)' was left out: no adapter chosen"
-            continue
         }
-        $what = "Create switch (External) on $($adapters -join ', '); its network is interrupted"
-        if ($PSCmdlet.ShouldProcess($old.name, $what)) {
+        elseif ($PSCmdlet.ShouldProcess($old.name, $what)) {
             # the management adapter of a shared switch is made with it; further ones follow below
             $new = @{
                 Name = $old.name
@@ -267,59 +321,76 @@ function New-OldSwitch {
     }
 }
 
+function Set-OldSwitch {
+    foreach ($old in $data.host.switches) {
+        try {
+            New-OldSwitch $old
+        }
+        catch {
+            Write-Failed "switch '$($old.name)'" $_
+        }
+    }
+}
+
 # --- addresses of the host -------------------------------------------------------------------------------------------
 
 function Get-HostAdapter($old) {
     Get-VMNetworkAdapter -ManagementOS | Where-Object { $_.Name -eq $old.name -and $_.SwitchName -eq $old.switch }
 }
 
+function Set-HostAdapter($old) {
+    $what = "adapter '$($old.name)' on switch '$($old.switch)'"
+    if (-not @(Get-VMSwitch | Where-Object { $_.Name -eq $old.switch }).Count) {
+        Write-Left "$what : there is no such switch (yet)"
+        return
+    }
+    if (-not @(Get-HostAdapter $old).Count) {
+        if ($PSCmdlet.ShouldProcess($what, 'Add to the host')) {
+            Add-VMNetworkAdapter -ManagementOS -Name $old.name -SwitchName $old.switch -Confirm:$false
+        }
+    }
+    $virtual = @(Get-HostAdapter $old)
+    if (-not $virtual.Count) {
+        return
+    }
+    # the uplink may have the same MAC address: it is hardware
+    $mac = $virtual[0].MacAddress
+    $nic = @(Get-NetAdapter -ErrorAction Stop | Where-Object { -not $_.HardwareInterface -and ($_.MacAddress -replace '-', '') -eq $mac })
+    if ($nic.Count -ne 1) {
+        Write-Left "$what : Windows does not show it yet. Run this again, or set by hand: $(@($old.addresses | ForEach-Object { $_.address }) -join ', ')"
+        return
+    }
+    $index = $nic[0].InterfaceIndex
+    $present = @(Get-NetIPAddress -InterfaceIndex $index -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
+    foreach ($address in $old.addresses) {
+        if ($present -contains $address.address) {
+            Write-Right "$what, $($address.address)"
+        }
+        elseif ($PSCmdlet.ShouldProcess($what, "Address $($address.address)/$($address.prefix)")) {
+            Set-NetIPInterface -InterfaceIndex $index -AddressFamily $address.family -Dhcp Disabled -Confirm:$false -ErrorAction Stop
+            [void] (New-NetIPAddress -InterfaceIndex $index -IPAddress $address.address -PrefixLength $address.prefix -Confirm:$false -ErrorAction Stop)
+        }
+    }
+    $routes = @(Get-NetRoute -InterfaceIndex $index -ErrorAction SilentlyContinue | ForEach-Object { $_.NextHop })
+    foreach ($gateway in $old.gateways) {
+        if ($routes -notcontains $gateway.address -and $PSCmdlet.ShouldProcess($what, "Gateway $($gateway.address)")) {
+            [void] (New-NetRoute -InterfaceIndex $index -DestinationPrefix $gateway.destination -NextHop $gateway.address -Confirm:$false -ErrorAction Stop)
+        }
+    }
+    $servers = @(Get-DnsClientServerAddress -InterfaceIndex $index -ErrorAction Stop | ForEach-Object { $_.ServerAddresses })
+    $missing = @($old.dns | Where-Object { $servers -notcontains $_ })
+    if ($missing.Count -and $PSCmdlet.ShouldProcess($what, "DNS servers $($old.dns -join ', ')")) {
+        Set-DnsClientServerAddress -InterfaceIndex $index -ServerAddresses $old.dns -Confirm:$false -ErrorAction Stop
+    }
+}
+
 function Set-OldAddress {
     foreach ($old in $data.host.adapters) {
-        $what = "adapter '$($old.name)' on switch '$($old.switch)'"
-        if (-not @(Get-VMSwitch | Where-Object { $_.Name -eq $old.switch }).Count) {
-            Write-Left "$what : there is no such switch (yet)"
-            continue
+        try {
+            Set-HostAdapter $old
         }
-        if (-not @(Get-HostAdapter $old).Count) {
-            if ($PSCmdlet.ShouldProcess($what, 'Add to the host')) {
-                Add-VMNetworkAdapter -ManagementOS -Name $old.name -SwitchName $old.switch -Confirm:$false
-            }
-        }
-        $virtual = @(Get-HostAdapter $old)
-        if (-not $virtual.Count) {
-            continue
-        }
-        if ($null -ne $old.vlan -and $PSCmdlet.ShouldProcess($what, "VLAN $($old.vlan)")) {
-            Set-VMNetworkAdapterVlan -VMNetworkAdapter $virtual[0] -Access -VlanId $old.vlan -Confirm:$false
-        }
-        # the uplink may have the same MAC address: it is hardware
-        $mac = $virtual[0].MacAddress
-        $nic = @(Get-NetAdapter | Where-Object { -not $_.HardwareInterface -and ($_.MacAddress -replace '-', '') -eq $mac })
-        if ($nic.Count -ne 1) {
-            Write-Left "$what : its addresses have to be set by hand: $(@($old.addresses | ForEach-Object { $_.address }) -join ', ')"
-            continue
-        }
-        $index = $nic[0].InterfaceIndex
-        $present = @(Get-NetIPAddress -InterfaceIndex $index -ErrorAction SilentlyContinue | ForEach-Object { $_.IPAddress })
-        foreach ($address in $old.addresses) {
-            if ($present -contains $address.address) {
-                Write-Right "$what, $($address.address)"
-            }
-            elseif ($PSCmdlet.ShouldProcess($what, "Address $($address.address)/$($address.prefix)")) {
-                Set-NetIPInterface -InterfaceIndex $index -Dhcp Disabled -Confirm:$false
-                [void] (New-NetIPAddress -InterfaceIndex $index -IPAddress $address.address -PrefixLength $address.prefix -Confirm:$false)
-            }
-        }
-        $routes = @(Get-NetRoute -InterfaceIndex $index -ErrorAction SilentlyContinue | ForEach-Object { $_.NextHop })
-        foreach ($gateway in $old.gateways) {
-            if ($routes -notcontains $gateway.address -and $PSCmdlet.ShouldProcess($what, "Gateway $($gateway.address)")) {
-                [void] (New-NetRoute -InterfaceIndex $index -DestinationPrefix $gateway.destination -NextHop $gateway.address -Confirm:$false)
-            }
-        }
-        $servers = @(Get-DnsClientServerAddress -InterfaceIndex $index | ForEach-Object { $_.ServerAddresses })
-        $missing = @($old.dns | Where-Object { $servers -notcontains $_ })
-        if ($missing.Count -and $PSCmdlet.ShouldProcess($what, "DNS servers $($old.dns -join ', ')")) {
-            Set-DnsClientServerAddress -InterfaceIndex $index -ServerAddresses $old.dns -Confirm:$false
+        catch {
+            Write-Failed "adapter '$($old.name)'" $_
         }
     }
 }
@@ -331,7 +402,7 @@ function Import-Guardian {
     $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
     if (-not (Test-Path -LiteralPath $store)) {
         if ($PSCmdlet.ShouldProcess('UntrustedGuardian', "Create the host's own guardian")) {
-            [void] (New-HgsGuardian -Name 'UntrustedGuardian' -GenerateCertificates -Confirm:$false)
+            [void] (New-HgsGuardian -Name 'UntrustedGuardian' -GenerateCertificates -Confirm:$false -ErrorAction Stop)
         }
     }
     $files = @(Get-ChildItem -LiteralPath $GuardianFolder -Filter '*.pfx')
@@ -349,7 +420,13 @@ function Import-Guardian {
             if ($null -eq $password) {
                 $password = Read-Host -Prompt 'Password of the certificates' -AsSecureString
             }
-            [void] (Import-PfxCertificate -FilePath $file.FullName -CertStoreLocation $store -Password $password -Exportable -Confirm:$false)
+            try {
+                [void] (Import-PfxCertificate -FilePath $file.FullName -CertStoreLocation $store -Password $password -Exportable -Confirm:$false)
+            }
+            catch {
+                Write-Failed "certificate $thumbprint" $_
+                $password = $null # it may have been the wrong one: ask again for the next
+            }
         }
     }
 }
@@ -366,27 +443,54 @@ if ($null -eq $data.host) {
 }
 Write-Host -Object "Settings of $($data.host.name), captured by Rehost $($data.rehost)"
 
-if (-not $SkipDisks) {
-    Enable-OldDisk
+function Restore-Part([string] $what) {
+    # one part that fails does not keep the others from being done
+    try {
+        switch ($what) {
+            'disks' { Enable-OldDisk }
+            'drive letters' { Set-OldLetter }
+            'settings of Hyper-V' { Set-OldSetting }
+            'switches' { Set-OldSwitch }
+            'addresses' { Set-OldAddress }
+            'certificates' { Import-Guardian }
+        }
+    }
+    catch {
+        Write-Failed $what $_
+    }
 }
-Set-OldLetter
-Set-OldSetting
-New-OldSwitch
+
+if (-not $SkipDisks) {
+    Restore-Part 'disks'
+}
+Restore-Part 'drive letters'
+Restore-Part 'settings of Hyper-V'
+Restore-Part 'switches'
 if (-not $SkipAddresses) {
-    Set-OldAddress
+    Restore-Part 'addresses'
 }
 if ($GuardianFolder) {
-    Import-Guardian
+    Restore-Part 'certificates'
 }
 
 Write-Host -Object ''
+if ($failed.Count) {
+    Write-Host -Object "$($failed.Count) steps failed:"
+    $failed | ForEach-Object { Write-Host -Object "  - $_" }
+}
 if ($left.Count) {
-    Write-Host -Object "$($left.Count) things are left to do:"
+    Write-Host -Object "$($left.Count) things are left to do by hand:"
     $left | ForEach-Object { Write-Host -Object "  - $_" }
 }
-elseif ($WhatIfPreference) {
+if ($WhatIfPreference) {
     Write-Host -Object 'Nothing was changed. Run it without -WhatIf to change it; each step is asked for.'
 }
 else {
-    Write-Host -Object 'Done. Next: .\Restore-VM.ps1 -WhatIf'
+    Write-Host -Object 'Next: .\Restore-VM.ps1 -WhatIf'
+}
+if ($failed.Count) {
+    exit 1
+}
+if ($left.Count) {
+    exit 3
 }

@@ -6,10 +6,10 @@ Brings captured virtual machines back on this host.
 Reads restore.json beside this script. For each machine: files that are still at their old place stay there, missing
 ones are copied back to the same absolute path and compared with their SHA-256; then the machine is registered in
 place, with its old identity. A file that is at the old place and differs is never overwritten: the machine is left
-alone, and the file is named.
+alone, and the file is named. Each machine gets the right to its own disks, as Hyper-V gives it.
 
-Each change is shown and asked for. Machines that are there already are passed over and a copy that broke off goes on:
-after an interruption run it again. Nothing is started and nothing is deleted. Run it with -WhatIf first.
+Each change is shown and asked for. What is done already stays as it is, and a copy that broke off goes on: after an
+interruption run it again. Nothing is started and nothing is deleted. Run it with -WhatIf first.
 
 First run Restore-Host.ps1: machines find their switches by name and their files by drive letter.
 
@@ -31,6 +31,10 @@ Make the machines named with -Name anew around their disks, though their configu
 .PARAMETER CheckHashes
 Compare also the files that are at their old place with the capture (reads all of them).
 
+.PARAMETER Orphans
+Copy also those files back to their old places that belong to no machine: virtual disks that none has attached. Each is
+asked for; none is attached to anything.
+
 .PARAMETER UpdateVersion
 Raise the configuration version to this host's. There is no way back to an older host.
 
@@ -41,6 +45,7 @@ Raise the configuration version to this host's. There is no way back to an older
 .\Restore-VM.ps1 -Name web01, db01 -UseSwitch @{ 'LAN' = 'External' }
 #>
 #Requires -Version 5.1
+#Requires -PSEdition Desktop
 #Requires -RunAsAdministrator
 #Requires -Modules Hyper-V
 [CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'High')]
@@ -50,6 +55,7 @@ param(
     [switch] $RemoveSavedState,
     [switch] $NewMachine,
     [switch] $CheckHashes,
+    [switch] $Orphans,
     [switch] $UpdateVersion
 )
 
@@ -62,10 +68,13 @@ $mb = 1048576
 
 function Get-Long([string] $path) {
     # beyond 260 characters Windows wants this form
-    if ($path.Length -ge 248 -and -not $path.StartsWith('\\')) {
-        return '\\?\' + $path
+    if ($path.Length -lt 248 -or $path.StartsWith('\\?\')) {
+        return $path
     }
-    return $path
+    if ($path.StartsWith('\\')) {
+        return '\\?\UNC\' + $path.Substring(2)
+    }
+    return '\\?\' + $path
 }
 
 function Get-Sha256([string] $path) {
@@ -77,6 +86,7 @@ function Get-Sha256([string] $path) {
             [void] $sha.TransformBlock($buffer, 0, $count, $null, 0)
             Write-Progress -Activity "Checking $path" -PercentComplete (100 * $stream.Position / $stream.Length)
         }
+        Write-Progress -Activity "Checking $path" -Completed
         [void] $sha.TransformFinalBlock($buffer, 0, 0)
         return ([BitConverter]::ToString($sha.Hash) -replace '-', '').ToLowerInvariant()
     }
@@ -137,6 +147,7 @@ function Copy-Back($file) {
                     $out.Write($buffer, 0, $count)
                     Write-Progress -Activity "Copying $($file.original)" -PercentComplete (100 * $in.Position / $in.Length)
                 }
+                Write-Progress -Activity "Copying $($file.original)" -Completed
                 $out.Flush($true)
             }
             finally {
@@ -156,13 +167,30 @@ function Copy-Back($file) {
             [IO.File]::SetLastWriteTimeUtc((Get-Long $partial), [DateTime]::FromFileTimeUtc($file.modified))
         }
         [IO.File]::Move((Get-Long $partial), (Get-Long $file.original))
+        if ($file.read_only) {
+            [IO.File]::SetAttributes((Get-Long $file.original), 'ReadOnly')
+        }
     }
 }
 
-function Restore-File($machine) {
+function Find-Volume([string] $path) {
+    # by letter, by folder or by its GUID, whichever is nearest; a volume without letter is no drive
+    $all = Get-CimInstance -ClassName Win32_Volume
+    foreach ($volume in @($all | Sort-Object -Property { "$($_.Name)".Length } -Descending)) {
+        foreach ($start in @("$($volume.Name)", "$($volume.DeviceID)")) {
+            if ($start -and $path.StartsWith($start, [StringComparison]::OrdinalIgnoreCase)) {
+                return $volume
+            }
+        }
+    }
+}
+
+function Restore-File($files, $expected) {
     # throws before anything is copied when something is in the way
     $missing = New-Object System.Collections.ArrayList
-    foreach ($file in $machine.files) {
+    $need = @{}
+    $free = @{}
+    foreach ($file in $files) {
         $state = Test-Present $file
         if ($state -eq 'differs') {
             throw "$($file.original) is there and differs from the captured one. Decide which one counts: move it away, then run this again."
@@ -171,26 +199,75 @@ function Restore-File($machine) {
             [void] $missing.Add($file)
         }
     }
-    foreach ($path in $machine.not_captured) {
+    foreach ($path in $expected) {
         if (-not [IO.File]::Exists((Get-Long $path))) {
             throw "$path is needed, is not in this capture and is not there. Connect its array and run Restore-Host.ps1 for the drive letters."
         }
     }
-    foreach ($group in @($missing | Group-Object -Property { [IO.Path]::GetPathRoot($_.original) })) {
-        if (-not [IO.Directory]::Exists($group.Name)) {
-            throw "There is no drive $($group.Name). Run Restore-Host.ps1, or give a new volume this letter."
+    foreach ($file in $missing) {
+        $volume = Find-Volume $file.original
+        if ($null -eq $volume) {
+            throw "There is no volume for $($file.original). Run Restore-Host.ps1, or give a new volume this letter."
         }
-        $need = 0
-        foreach ($file in $group.Group) {
-            $need += [Math]::Max(0, $file.size - (Get-PartialSize $file.original))
+        $root = "$($volume.Name)"
+        if ($null -eq $volume.FreeSpace) {
+            throw "$root cannot be read (not formatted, or locked by BitLocker). See to that, then run this again."
         }
-        $free = (New-Object IO.DriveInfo($group.Name)).AvailableFreeSpace
-        if ($free -lt $need) {
-            throw ('{0} has {1:N0} MB free, {2:N0} MB are needed.' -f $group.Name, ($free / $mb), ($need / $mb))
+        if (-not $need.ContainsKey($root)) {
+            $need[$root] = [long] 0
+            $free[$root] = $volume.FreeSpace
+        }
+        $need[$root] += [Math]::Max([long] 0, [long] ($file.size - (Get-PartialSize $file.original)))
+    }
+    foreach ($root in @($need.Keys)) {
+        if ($free[$root] -lt $need[$root]) {
+            throw ('{0} has {1:N0} MB free, {2:N0} MB are needed.' -f $root, ($free[$root] / $mb), ($need[$root] / $mb))
         }
     }
     foreach ($file in $missing) {
         Copy-Back $file
+    }
+}
+
+# --- rights ----------------------------------------------------------------------------------------------------------
+
+function Test-Right($acl, $sid, $rights) {
+    foreach ($rule in $acl.GetAccessRules($true, $true, [Security.Principal.SecurityIdentifier])) {
+        $mine = $rule.IdentityReference.Value -eq $sid.Value -and $rule.AccessControlType -eq 'Allow'
+        if ($mine -and ($rule.FileSystemRights -band $rights) -eq $rights) {
+            return $true
+        }
+    }
+    return $false
+}
+
+function Grant-Machine($machine) {
+    # a machine runs under an account of its own; without a right to its disks it does not start ("access denied").
+    # Import-VM gives that right. Where it has not, this adds it; all other rights stay as they are.
+    if (-not $machine.sid) {
+        return
+    }
+    $sid = New-Object Security.Principal.SecurityIdentifier($machine.sid)
+    $lacking = New-Object System.Collections.ArrayList
+    foreach ($file in $machine.files) {
+        if ($file.rights -and [IO.File]::Exists((Get-Long $file.original))) {
+            $acl = [IO.File]::GetAccessControl((Get-Long $file.original), 'Access')
+            if (-not (Test-Right $acl $sid ([Security.AccessControl.FileSystemRights] $file.rights))) {
+                [void] $lacking.Add($file)
+            }
+        }
+    }
+    if (-not $lacking.Count) {
+        return
+    }
+    $names = @($lacking | ForEach-Object { $_.original }) -join ', '
+    if ($PSCmdlet.ShouldProcess($names, "Give the machine '$($machine.name)' the right to its files")) {
+        foreach ($file in $lacking) {
+            $acl = [IO.File]::GetAccessControl((Get-Long $file.original), 'Access')
+            $rights = [Security.AccessControl.FileSystemRights] $file.rights
+            $acl.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule($sid, $rights, 'Allow')))
+            [IO.File]::SetAccessControl((Get-Long $file.original), $acl)
+        }
     }
 }
 
@@ -225,19 +302,32 @@ function Resolve-Problem($machine, $problem) {
         return # nothing that could be changed: the second comparison names it
     }
     $kind = $source.GetType().Name
-    if ($problem.MessageId -eq 33012 -and $PSCmdlet.ShouldProcess($machine.name, $problem.Message)) {
-        # its switch is missing; for what the message names, the captured adapters say the name
-        $known = @($machine.adapters | Where-Object { $_.name -eq $source.Name -and $_.switch } | ForEach-Object { $_.switch })
-        $wanted = ''
-        if ($known.Count) {
-            $wanted = $known[0]
+    if ($problem.MessageId -eq 33012 -or $kind -eq 'VMNetworkAdapter') {
+        if ($PSCmdlet.ShouldProcess($machine.name, $problem.Message)) {
+            # its switch is missing; for what the message names, the captured adapters say the name
+            # (adapters may have one name and different switches: then the message tells)
+            $known = @($machine.adapters | Where-Object { $_.name -eq $source.Name -and $_.switch } | ForEach-Object { $_.switch })
+            $said = @($known | Where-Object { "$($problem.Message)".Contains($_) } | Sort-Object -Property Length -Descending)
+            $wanted = ''
+            if ($said.Count) {
+                $wanted = $said[0]
+            }
+            elseif ($known.Count) {
+                $wanted = $known[0]
+            }
+            $chosen = Select-Switch $wanted
+            if ($chosen) {
+                Connect-VMNetworkAdapter -VMNetworkAdapter $source -SwitchName $chosen -Confirm:$false
+            }
+            else {
+                Disconnect-VMNetworkAdapter -VMNetworkAdapter $source -Confirm:$false
+            }
         }
-        $chosen = Select-Switch $wanted
-        if ($chosen) {
-            Connect-VMNetworkAdapter -VMNetworkAdapter $source -SwitchName $chosen -Confirm:$false
-        }
-        else {
-            Disconnect-VMNetworkAdapter -VMNetworkAdapter $source -Confirm:$false
+    }
+    elseif ($kind -eq 'DvdDrive') {
+        # an image that is not there any more: the drive stays, empty
+        if ($PSCmdlet.ShouldProcess("$($machine.name): $($source.Path)", 'Take the image out of the DVD drive')) {
+            Set-VMDvdDrive -VMDvdDrive $source -Path $null -Confirm:$false
         }
     }
     elseif ($machine.saved_state -and @('VirtualMachine', 'VMSnapshot') -contains $kind) {
@@ -254,20 +344,26 @@ function Resolve-Problem($machine, $problem) {
     }
 }
 
+function Get-Problem($report) {
+    # a report without problems may hold nothing at all instead of an empty list
+    $report.Incompatibilities | Where-Object { $null -ne $_ }
+}
+
 function Register-Machine($machine) {
     if ($PSCmdlet.ShouldProcess($machine.name, "Register $($machine.configuration)")) {
         $report = Compare-VM -Path $machine.configuration -Register -Confirm:$false
-        $problems = @($report.Incompatibilities)
+        $problems = @(Get-Problem $report)
         if ($problems.Count) {
             foreach ($problem in $problems) {
                 Resolve-Problem $machine $problem
             }
             $report = Compare-VM -CompatibilityReport $report -Confirm:$false
-            $problems = @($report.Incompatibilities)
+            $problems = @(Get-Problem $report)
         }
         if ($problems.Count) {
             $lines = @($problems | ForEach-Object { "  $($_.MessageId): $($_.Message)" })
-            throw "Windows refuses this machine, so it was not registered:`r`n$($lines -join "`r`n")"
+            $text = $lines -join "`r`n"
+            throw "Windows refuses this machine, so it was not registered:`r`n$text`r`n  -NewMachine makes a new one around its disks."
         }
         [void] (Import-VM -CompatibilityReport $report -Confirm:$false)
     }
@@ -275,19 +371,24 @@ function Register-Machine($machine) {
 
 # --- make a machine anew around its disks ----------------------------------------------------------------------------
 
-function Add-OldDisk($vm, $machine) {
+function Add-OldDisk($vm, $machine, $generation) {
+    $first = $true
     foreach ($disk in $machine.disks) {
         if ($PSCmdlet.ShouldProcess($machine.name, "Attach $($disk.path)")) {
-            while ($disk.controller -eq 'SCSI' -and @(Get-VMScsiController -VM $vm).Count -le $disk.number) {
+            $controller = $disk.controller
+            if ($first -and $null -eq $machine.generation -and $generation -eq 1) {
+                $controller = 'IDE' # where the disks were is not known, and generation 1 starts from IDE only
+            }
+            while ($controller -eq 'SCSI' -and @(Get-VMScsiController -VM $vm).Count -le $disk.number) {
                 Add-VMScsiController -VM $vm -Confirm:$false
             }
             # generation 1 is made with a DVD drive at IDE 1:0, where the old machine may have had a disk
             Get-VMDvdDrive -VM $vm | Where-Object {
-                $disk.controller -eq 'IDE' -and $_.ControllerNumber -eq $disk.number -and $_.ControllerLocation -eq $disk.slot
+                $controller -eq 'IDE' -and $_.ControllerNumber -eq $disk.number -and $_.ControllerLocation -eq $disk.slot
             } | Remove-VMDvdDrive -Confirm:$false
             $place = @{
                 VM = $vm
-                ControllerType = $disk.controller
+                ControllerType = $controller
                 ControllerNumber = $disk.number
                 ControllerLocation = $disk.slot
                 Path = $disk.path
@@ -295,6 +396,7 @@ function Add-OldDisk($vm, $machine) {
             }
             Add-VMHardDiskDrive @place
         }
+        $first = $false
     }
 }
 
@@ -316,7 +418,11 @@ function Add-OldAdapter($vm, $machine, $generation) {
             }
             $made = Add-VMNetworkAdapter @new -Passthru
             if ($null -ne $adapter.vlan) {
+                Write-Host -Object "  network adapter '$($adapter.name)': VLAN $($adapter.vlan)"
                 Set-VMNetworkAdapterVlan -VMNetworkAdapter $made -Access -VlanId $adapter.vlan -Confirm:$false
+            }
+            if ($adapter.vlan_by_hand) {
+                Write-Warning -Message "Network adapter '$($adapter.name)', to be set by hand: $($adapter.vlan_by_hand)"
             }
         }
     }
@@ -340,7 +446,7 @@ function New-Machine($machine) {
                 Set-VMMemory -VM $vm -DynamicMemoryEnabled $true -MinimumBytes $machine.memory_minimum -MaximumBytes $machine.memory_maximum -Confirm:$false
             }
             Get-VMNetworkAdapter -VM $vm | Remove-VMNetworkAdapter -Confirm:$false
-            Add-OldDisk $vm $machine
+            Add-OldDisk $vm $machine $generation
             Add-OldAdapter $vm $machine $generation
             if ($generation -eq 2) {
                 if ($machine.secure_boot -eq $false) {
@@ -378,8 +484,16 @@ function Find-Machine($machine) {
     Get-VM | Where-Object { "$($_.Id)" -eq $machine.id -or "$($_.Notes)".EndsWith("Rehost: $($machine.id)") }
 }
 
+function Grant-Own($machine) {
+    # one that was made anew has another account; Hyper-V has given that the right when the disks were attached
+    if (@(Find-Machine $machine | Where-Object { "$($_.Id)" -eq $machine.id }).Count) {
+        Grant-Machine $machine
+    }
+}
+
 function Restore-Machine($machine) {
     if (@(Find-Machine $machine).Count) {
+        Grant-Own $machine
         return 'was there already'
     }
     if (-not $machine.complete) {
@@ -391,7 +505,7 @@ function Restore-Machine($machine) {
     foreach ($path in $machine.physical) {
         Write-Warning -Message "It used a physical disk or drive ($path): attach it by hand."
     }
-    Restore-File $machine
+    Restore-File $machine.files $machine.not_captured
     $known = @(Get-VMHostSupportedVersion | ForEach-Object { '{0}.{1}' -f $_.Version.Major, $_.Version.Minor })
     $anew = $NewMachine -or -not $machine.configuration
     if (-not $anew -and $machine.version -and $known -notcontains $machine.version) {
@@ -407,9 +521,15 @@ function Restore-Machine($machine) {
     else {
         Register-Machine $machine
     }
-    $found = @(Find-Machine $machine)
-    if (-not $found.Count) {
+    if ($WhatIfPreference) {
+        return 'was only looked at'
+    }
+    if (-not @(Find-Machine $machine).Count) {
         return 'not done'
+    }
+    Grant-Own $machine
+    if ($machine.saved_state -and -not $anew) {
+        Write-Warning -Message 'It had a saved state. One that is still there resumes on a processor of the same maker only; else: Remove-VMSavedState.'
     }
     if ($machine.tpm) {
         Write-Warning -Message "It has a virtual TPM: it starts only with the old host's certificates (Restore-Host.ps1 -GuardianFolder)."
@@ -463,6 +583,25 @@ foreach ($machine in $machines) {
     }
     [void] $results.Add("$($machine.name): $result")
     Write-Host -Object "  $result"
+}
+if ($Orphans) {
+    foreach ($file in $data.orphans) {
+        try {
+            Restore-File @($file) @()
+            $result = 'not done'
+            if ((Test-Present $file) -eq 'same') {
+                $result = 'is at its old place'
+            }
+        }
+        catch {
+            $result = "FAILED: $($_.Exception.Message)"
+            $failed++
+        }
+        [void] $results.Add("$($file.original): $result")
+    }
+}
+elseif ($data.orphans.Count) {
+    [void] $results.Add("$($data.orphans.Count) files belong to no machine; -Orphans copies them back as well")
 }
 Write-Host -Object ''
 $results | ForEach-Object { Write-Host -Object $_ }
