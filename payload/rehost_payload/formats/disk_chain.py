@@ -7,7 +7,6 @@ holds its parent's unique id and the time of the parent's last change.
 from __future__ import annotations
 
 import ntpath
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,10 +29,6 @@ class Link:
     @property
     def ok(self) -> bool:
         return not self.problems
-
-
-def needs_parent(disk: Disk) -> bool:
-    return disk.kind == "differencing"
 
 
 def parent_paths(disk: Disk, path: str = "") -> tuple[str, ...]:
@@ -102,25 +97,3 @@ def check_link(child: Disk, parent: Disk, parent_modified: datetime | None = Non
     if child.virtual_size < parent.virtual_size:
         warnings.append(f"the child has {child.virtual_size} bytes, the parent {parent.virtual_size}")
     return Link(tuple(problems), tuple(warnings))
-
-
-def check_chain(disks: Sequence[Disk]) -> tuple[Link, ...]:
-    """A whole chain, from the child to the base: one result for each disk, that of the base being its end.
-
-    A chain is complete and whole where every result is ``ok``.
-    """
-    links: list[Link] = []
-    seen: set[str] = set()
-    for number, disk in enumerate(disks):
-        following = disks[number + 1] if number + 1 < len(disks) else None
-        if following is not None:
-            link = check_link(disk, following)
-        else:
-            link = Link(("its parent is missing",) if needs_parent(disk) else ())
-        identity = disk.header.file_write_guid if isinstance(disk, Vhdx) else disk.id
-        extra = [] if identity not in seen else ["it is in the chain already: a ring"]
-        if number >= MAX_DEPTH:
-            extra.append(f"more than {MAX_DEPTH} disks")
-        seen.add(identity)
-        links.append(Link((*link.problems, *extra), link.warnings))
-    return tuple(links)

@@ -8,7 +8,6 @@ is not understood is named in ``unread`` and stays in the tree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -281,27 +280,6 @@ def read_known_machines(root: Node) -> KnownMachines:
 def read_saved_state(root: Node) -> SavedState:
     """What a state file (.vmrs, .vsv) holds; ``present`` is False for that of a machine that was shut down."""
     return _saved_state(Keys(), root)
-
-
-def checkpoint_children(
-    configurations: Iterable[VirtualMachine],
-) -> dict[str | None, tuple[VirtualMachine, ...]]:
-    """Checkpoints and machines by the checkpoint they continue; under None those whose parent is not among them.
-
-    A ring, which only a damaged set has, is broken up: its members come under None.
-    """
-    known = {c.id: c for c in configurations}
-    children: dict[str | None, list[VirtualMachine]] = {}
-    for configuration in known.values():
-        parent = configuration.checkpoints.parent
-        seen = {configuration.id}
-        above = parent
-        while above in known and above not in seen:
-            seen.add(above)
-            above = known[above].checkpoints.parent
-        ring = above is not None and above in seen
-        children.setdefault(parent if parent in known and not ring else None, []).append(configuration)
-    return {parent: tuple(below) for parent, below in children.items()}
 
 
 def _guid(text: str | None) -> str:
