@@ -24,6 +24,8 @@ from support import disks
 from support.disks import DiskLayout, PartitionLayout
 
 Fail = Callable[[str, str], None]
+Bootsect = Callable[[Path, int, int, bool], None]
+"""Writes boot code: image, byte offset and size of the volume, whether the disk's own as well."""
 
 
 class ImageDisk:
@@ -124,6 +126,7 @@ class ImageMachine:
     controllers_: tuple[Controller, ...] = ()
     """The disks are connected to the first of them."""
     drivers: tuple[Path, ...] = ()
+    bootsect: Bootsect | None = None
 
     def firmware(self) -> Firmware:
         return self.firmware_
@@ -154,6 +157,14 @@ class ImageMachine:
 
     def reread_partitions(self, disk: str) -> None:
         pass
+
+    def boot_code_writer(self) -> bool:
+        return self.bootsect is not None
+
+    def write_boot_code(self, disk: str, offset: int, size: int, master: bool) -> None:
+        self.fail("boot-code", disk)
+        assert self.bootsect is not None
+        self.bootsect(Path(disk), offset, size, master)
 
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         return edit_hive(hive, edits)

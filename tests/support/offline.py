@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rehost_payload.survey.driver_packages import survey_packages
 from rehost_payload.survey.model import (
+    BootCode,
     Controller,
     Disk,
     FileSystem,
@@ -92,7 +93,7 @@ def surveyed(
     else:
         partition = Partition("disk0p1", 1, offset, 1000 * MIB, "07", "", active=True)
         signature = int.from_bytes(mounted[:4], "little")
-        table = PartitionTable(TableStyle.MBR, None, signature, (partition,), boot_code=True)
+        table = PartitionTable(TableStyle.MBR, None, signature, (partition,), boot_code=BootCode.OTHER)
     address = controllers[0].address if controllers else None
     disk = Disk("disk0", "/dev/sda", offset + 1001 * MIB, 512, table, controller=address)
     volume = Volume("disk0p1", "disk0", "disk0p1", offset, 1000 * MIB, FileSystem.NTFS, free=500 * MIB)

@@ -14,6 +14,7 @@ from rehost_payload.formats.bcd_devices import (
 )
 from rehost_payload.formats.gpt import BASIC_DATA, EFI_SYSTEM, WINDOWS_RECOVERY
 from rehost_payload.survey.model import (
+    BootCode,
     BootFile,
     BootStore,
     Disk,
@@ -65,6 +66,7 @@ def _volume(partition: Partition, fat: bool, files: tuple[BootFile, ...]) -> Vol
         file_system=FileSystem.FAT32 if fat else FileSystem.NTFS,
         free=50 * MIB,
         hidden_sectors=partition.offset // 512,
+        boot_code=BootCode.BOOTMGR,
         boot_files=files,
     )
 
@@ -108,7 +110,7 @@ def around(data: bytes, gpt: bool) -> Survey:
             "00000000-1111-2222-3333-444444444444" if gpt else None,
             0 if gpt else 0x12345678,
             parts,
-            boot_code=True,
+            boot_code=BootCode.OTHER,
         ),
     )
     boot = "\\EFI\\Microsoft\\Boot\\bootmgfw.efi"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from support import disks, driver_records, hives, sparse, stores
+from support import bootsect, disks, driver_records, hives, sparse, stores
 from support.disks import DiskLayout, PartitionLayout, PartitionSpec
 from support.driver_image import make_driver
 from support.hives import dword, sz
@@ -39,7 +39,7 @@ class BootFiles:
     wim: bytes = b"MSWIM\0\0\0" + bytes(8184)
     fonts: Mapping[str, bytes] = field(default_factory=lambda: {"wgl4_boot.ttf": b"\0\1\0\0" + bytes(3000)})
     mbr: bytes = b"\xeb\xfe"
-    pbr: bytes = b""
+    pbr: bytes = field(default_factory=lambda: bootsect.ntfs_code("BOOTMGR"))
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,7 @@ def mbr_server(
         seed=seed,
         boot_code=boot.mbr,
     )
-    if boot.pbr:
-        install_pbr(disk, disk.system, boot.pbr)
+    install_pbr(disk, disk.system, boot.pbr)
     write_stores(disk)
     return disk
 

@@ -11,10 +11,10 @@ import itertools
 import struct
 from dataclasses import dataclass
 
+from . import boot_code
 from .errors import FormatError
 from .source import ByteSource
 
-BOOT_CODE_SIZE = 440
 _SIGNATURE_OFFSET = 440
 _TABLE_OFFSET = 446
 _ENTRY = struct.Struct("<B3sB3sII")
@@ -63,10 +63,11 @@ class MbrPartition:
 
 @dataclass(frozen=True)
 class Mbr:
-    """A master boot record. ``partitions`` leaves out unused entries and, among the logical, the links."""
+    """A master boot record. ``boot_code`` is a word of boot_code.py. ``partitions`` leaves out unused entries and, among
+    the logical, the links."""
 
     signature: int
-    boot_code: bool
+    boot_code: str
     partitions: tuple[MbrPartition, ...]
     problems: tuple[str, ...] = ()
 
@@ -151,7 +152,7 @@ def parse(source: ByteSource, sector_size: int) -> Mbr:
         partitions += _logical(source, sector_size, part, 5 + _count_logical(partitions), problems)
     problems += _overlaps(partitions)
     (signature,) = struct.unpack_from("<I", sector, _SIGNATURE_OFFSET)
-    return Mbr(signature, any(sector[:BOOT_CODE_SIZE]), tuple(partitions), tuple(problems))
+    return Mbr(signature, boot_code.master_kind(sector), tuple(partitions), tuple(problems))
 
 
 def _count_logical(partitions: list[MbrPartition]) -> int:

@@ -7,12 +7,13 @@ the mounted target volumes for space. *Commit* announces each change in the jour
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from rehost_payload.formats import gpt
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import minimal_hive
+from rehost_payload.repair.boot_code import BOOT_CODE, check_boot_code, write_boot_code
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.hives import cleaned, hive_groups, hive_path, prepare_hive
 from rehost_payload.repair.journal import (
@@ -37,11 +38,12 @@ from rehost_payload.repair.model import (
     RebuildGpt,
     SetFirmwareVariable,
     VolumeRef,
+    WriteBootCode,
 )
 from rehost_payload.repair.prepared import Prepared, PreparedFile
 from rehost_payload.repair.undo import undo
-from rehost_payload.repair.writing import Mounts, put_sectors, put_variable
-from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_, WritableVolume
+from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable
+from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
 
 STORE_ROOT = "NewStoreRoot"
 # what a folder entry, a temporary file and cluster rounding may take beside the bytes themselves
@@ -63,6 +65,7 @@ def prepare(plan: Plan, system: System) -> Prepared:
     """Reads, computes and checks everything that the plan needs; writes nothing."""
     files: list[PreparedFile] = []
     sectors: list[SectorsStep] = []
+    boot_code: list[WriteBootCode] = []
     variables: list[SetFirmwareVariable] = []
     for action in plan.actions:
         with _named(action):
@@ -71,7 +74,10 @@ def prepare(plan: Plan, system: System) -> Prepared:
             elif isinstance(action, CopyFile):
                 files.append(_prepare_copy(action, system))
             elif isinstance(action, PatchBytes | RebuildGpt):
-                sectors += _prepare_sectors(action, system)
+                sectors += _prepare_sectors(action, system, sectors)
+            elif isinstance(action, WriteBootCode):
+                check_boot_code(action, system)
+                boot_code.append(action)
             elif isinstance(action, SetFirmwareVariable):
                 _check_variable(action, system)
                 variables.append(action)
@@ -80,7 +86,7 @@ def prepare(plan: Plan, system: System) -> Prepared:
             files += prepare_hive(group, system)
     # a file that already has the wanted content is not written
     changed = tuple(f for f in files if f.before != f.after)
-    return Prepared(changed, tuple(sectors), tuple(variables))
+    return Prepared(changed, tuple(sectors), tuple(boot_code), tuple(variables))
 
 
 @contextmanager
@@ -127,34 +133,42 @@ def _prepare_copy(action: CopyFile, system: System) -> PreparedFile:
     return PreparedFile(action.volume, action.path, current, current if keep else data)
 
 
-def _prepare_sectors(action: PatchBytes | RebuildGpt, system: System) -> list[SectorsStep]:
+def _prepare_sectors(
+    action: PatchBytes | RebuildGpt, system: System, earlier: Sequence[SectorsStep]
+) -> list[SectorsStep]:
+    """``earlier``: what will have been written then; two actions may concern one sector."""
     with locate_disk(system, action.disk) as disk:
         if disk.info.read_only:
             raise ApplyError("read-only", f"{disk.info.path} is read-only")
         size = disk.info.sector_size
+        known = [(s.offset, bytes.fromhex(s.after)) for s in earlier if s.disk == action.disk]
+
+        def read(offset: int, length: int) -> bytes:
+            return overlaid(disk.read_at(offset, length), offset, known)
+
         if isinstance(action, PatchBytes):
-            writes = [_patched(action, disk, size)]
+            writes = [_patched(action, read, disk.info.path, size)]
             what = action.what
         else:
             table = gpt.parse(disk, size)
             writes = gpt.rebuild_primary(table) if action.copy == "primary" else gpt.rebuild_backup(table)
             what = f"gpt-{action.copy}"
         return [
-            SectorsStep(action.disk, w.offset, disk.read_at(w.offset, len(w.data)).hex(), w.data.hex(), what)
+            SectorsStep(action.disk, w.offset, read(w.offset, len(w.data)).hex(), w.data.hex(), what)
             for w in writes
         ]
 
 
-def _patched(action: PatchBytes, disk: DiskHandle, sector_size: int) -> gpt.Write:
+def _patched(action: PatchBytes, read: Callable[[int, int], bytes], disk: str, sector_size: int) -> gpt.Write:
     before, after = bytes.fromhex(action.before), bytes.fromhex(action.after)
     if len(before) != len(after):
         raise ApplyError("write", f"{action.what}: the plan's bytes differ in length")
     start = action.offset // sector_size * sector_size
     end = -(-(action.offset + len(before)) // sector_size) * sector_size
-    sectors = bytearray(disk.read_at(start, end - start))
+    sectors = bytearray(read(start, end - start))
     place = slice(action.offset - start, action.offset - start + len(before))
     if bytes(sectors[place]) != before:
-        raise ApplyError("stale-survey", f"{action.what}: {disk.info.path} has changed since the survey")
+        raise ApplyError("stale-survey", f"{action.what}: {disk} has changed since the survey")
     sectors[place] = after
     return gpt.Write(start, bytes(sectors))
 
@@ -170,7 +184,8 @@ def commit(
 ) -> tuple[Change, ...]:
     """Writes what was prepared. All or nothing, as far as the machine lets us."""
     changes: list[Change] = []
-    total = len(prepared.files) + len(prepared.sectors) + len(prepared.variables)
+    lengths = [len(prepared.files), len(prepared.sectors), len(prepared.boot_code), len(prepared.variables)]
+    total = sum(lengths)
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
         try:
@@ -183,6 +198,10 @@ def commit(
                 _report(progress, patch.what, number, total)
                 mounts.close()  # the table of a disk is not changed under a mounted volume
                 changes.append(_write_sectors(patch, system, journal))
+            for number, code in enumerate(prepared.boot_code, sum(lengths[:2])):
+                _report(progress, code.kind, number, total)
+                mounts.close()
+                changes += write_boot_code(code, system, journal)
             for number, variable in enumerate(prepared.variables, total - len(prepared.variables)):
                 _report(progress, variable.name, number, total)
                 changes.append(_write_variable(variable, system, journal))
@@ -298,6 +317,8 @@ def _name(action: Action) -> str:
     match action:
         case PatchBytes():
             return action.what
+        case WriteBootCode():
+            return BOOT_CODE
         case RebuildGpt():
             return f"gpt-{action.copy}"
         case SetFirmwareVariable():
@@ -316,6 +337,8 @@ _CODES = {
     "gone": "volume-gone",
     "volume-gone": "volume-gone",
     "firmware": "firmware",
+    "boot-code": "boot-code",
+    "busy": "boot-code",
 }
 
 

@@ -20,6 +20,7 @@ from rehost_payload.repair.model import (
     RebuildGpt,
     Severity,
     VolumeRef,
+    WriteBootCode,
 )
 from rehost_payload.repair.rules import (
     bios,
@@ -87,7 +88,7 @@ def _raised(view: View, issue: Issue, plan: Plan) -> Issue:
 
 
 def _targets(plan: Plan) -> set[VolumeRef]:
-    kinds = EditStore | CreateStore | CopyFile | EditHive | InjectDriver
+    kinds = EditStore | CreateStore | CopyFile | EditHive | InjectDriver | WriteBootCode
     return {a.volume for a in plan.actions if isinstance(a, kinds)}
 
 
@@ -100,7 +101,7 @@ def _writes_ntfs(view: View, plan: Plan, volume: str) -> bool:
 def _obstacles(view: View, plan: Plan) -> Iterator[Issue]:
     """What makes the plan impossible: too little room, a disk that cannot be written."""
     targets = _targets(plan)
-    touched = {a.disk for a in plan.actions if isinstance(a, PatchBytes | RebuildGpt)}
+    touched = {a.disk for a in plan.actions if isinstance(a, PatchBytes | RebuildGpt | WriteBootCode)}
     for disk in view.our_disks:
         of_disk = [v for v in view.survey.volumes if v.disk == disk.id and view.ref(v) in targets]
         if disk.read_only and (of_disk or view.disk_ref(disk) in touched):

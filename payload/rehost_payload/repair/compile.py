@@ -7,7 +7,15 @@ from dataclasses import replace
 
 from rehost_payload.formats.hive import HiveEdit
 from rehost_payload.repair.issue import Issue, SettleFix, StoreFix
-from rehost_payload.repair.model import Action, CopyFile, CreateStore, EditHive, EditStore, Plan
+from rehost_payload.repair.model import (
+    Action,
+    CopyFile,
+    CreateStore,
+    EditHive,
+    EditStore,
+    Plan,
+    WriteBootCode,
+)
 from rehost_payload.repair.view import View
 from rehost_payload.survey.model import StoreState
 
@@ -21,6 +29,7 @@ _ORDER = (
     "edit-hive",
     "patch-bytes",
     "rebuild-gpt",
+    "write-boot-code",
     "set-firmware-variable",
 )
 
@@ -44,6 +53,8 @@ def compile_plan(view: View, issues: Sequence[Issue]) -> Plan:
                 first_finding.setdefault(fix.store, issue.finding.id)
             elif isinstance(fix, EditHive):
                 _merge(fix, actions)
+            elif isinstance(fix, WriteBootCode):
+                _merge_boot_code(fix, actions)
             elif fix not in actions and not _repeated(fix, actions):
                 actions.append(fix)
     stores = {s.id: s for s in view.survey.boot_stores}
@@ -77,6 +88,15 @@ def _merge(fix: EditHive, actions: list[Action]) -> None:
             logs = tuple(dict.fromkeys((*action.remove_logs, *fix.remove_logs)))
             both = replace(action, edits=edits, replay=action.replay or fix.replay, remove_logs=logs)
             actions[number] = both
+            return
+    actions.append(fix)
+
+
+def _merge_boot_code(fix: WriteBootCode, actions: list[Action]) -> None:
+    """The code of a disk and of its volume are written in one go."""
+    for number, action in enumerate(actions):
+        if isinstance(action, WriteBootCode) and action.volume == fix.volume:
+            actions[number] = replace(action, master=action.master or fix.master)
             return
     actions.append(fix)
 

@@ -5,7 +5,8 @@ flushed before the change it announces, and `journal\\0001.bin` ... with the ori
 cut tore off is the last one and is ignored: the change it would have announced was not begun.
 
 Lines: {"op": "open", ...} · {"op": "begin", "seq": n, "step": {...}} · {"op": "done", "seq": n} ·
-{"op": "complete"} · {"op": "undone", "seq": n} · {"op": "all-undone"}.
+{"op": "complete"} · {"op": "undone", "seq": n} · {"op": "all-undone"}. Where a program of somebody else's writes sectors,
+the step's "after" is empty, and the line says what it wrote: {"op": "done", "seq": n, "after": "..."}.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rehost_payload.formats.filesystem import FileSystemReader
@@ -49,7 +50,10 @@ class FolderStep:
 
 @dataclass(frozen=True)
 class SectorsStep:
-    """Sectors of a disk. The bytes are few and stand in the journal itself, as hex."""
+    """Sectors of a disk. The bytes are few and stand in the journal itself, as hex.
+
+    ``after`` is empty as long as nobody knows it: while a program that is not ours is writing.
+    """
 
     disk: DiskRef
     offset: int
@@ -146,8 +150,9 @@ class Journal:
         self._append({"op": "begin", "seq": seq, "step": asdict(step)})
         return seq
 
-    def done(self, seq: int) -> None:
-        self._append({"op": "done", "seq": seq})
+    def done(self, seq: int, after: str | None = None) -> None:
+        """``after``: what has been written, of a step that did not know it."""
+        self._append({"op": "done", "seq": seq} | ({} if after is None else {"after": after}))
 
     def complete(self) -> None:
         self._append({"op": "complete"})
@@ -222,6 +227,8 @@ def parse_journal(data: bytes) -> JournalContent:
                 steps[int(record["seq"])] = step_from_json(record["step"])
             elif op == "done":
                 done.add(int(record["seq"]))
+                if "after" in record:
+                    _learn(steps, int(record["seq"]), record["after"])
             elif op == "undone":
                 undone.add(int(record["seq"]))
             elif op == "complete":
@@ -238,6 +245,16 @@ def parse_journal(data: bytes) -> JournalContent:
         raise ApplyError("journal", "the journal has no opening line", False)
     entries = tuple(Entry(n, steps[n], n in done, n in undone) for n in sorted(steps))
     return JournalContent(about, entries, complete, all_undone)
+
+
+def _learn(steps: dict[int, Step], seq: int, after: str) -> None:
+    """Puts what was written into an open step. KeyError, TypeError or ValueError for junk."""
+    step = steps[seq]
+    if not isinstance(step, SectorsStep) or step.after:
+        raise ValueError("the step knows what was written")
+    if len(bytes.fromhex(after)) != len(bytes.fromhex(step.before)):
+        raise ValueError("lengths before and after differ")
+    steps[seq] = replace(step, after=after)
 
 
 def make_folders(volume: WritableVolume, path: str) -> list[str]:

@@ -135,6 +135,20 @@ class RebuildGpt:
 
 
 @dataclass(frozen=True)
+class WriteBootCode:
+    """Lets Microsoft's tool write boot code for bootmgr into a volume and, with ``master``, into its disk's first sector.
+
+    What it writes is not known beforehand: apply saves all that it may touch, and judges what it left.
+    """
+
+    disk: DiskRef
+    volume: VolumeRef
+    master: bool
+    finding: str
+    kind: str = "write-boot-code"
+
+
+@dataclass(frozen=True)
 class SetFirmwareVariable:
     """Sets a global UEFI variable. ``before``/``after`` are hex; None: absent."""
 
@@ -195,6 +209,7 @@ Action = (
     | CopyFile
     | PatchBytes
     | RebuildGpt
+    | WriteBootCode
     | SetFirmwareVariable
     | EditHive
     | InjectDriver

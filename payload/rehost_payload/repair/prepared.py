@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost_payload.repair.journal import SectorsStep
-from rehost_payload.repair.model import SetFirmwareVariable, VolumeRef
+from rehost_payload.repair.model import SetFirmwareVariable, VolumeRef, WriteBootCode
 
 
 @dataclass(frozen=True)
@@ -22,4 +22,5 @@ class PreparedFile:
 class Prepared:
     files: tuple[PreparedFile, ...]
     sectors: tuple[SectorsStep, ...]
+    boot_code: tuple[WriteBootCode, ...]
     variables: tuple[SetFirmwareVariable, ...]

@@ -2,10 +2,14 @@
 
 Each step is judged by what is there now. Old already: nothing to do. New: the original goes back. Neither: somebody
 has changed it since; nothing at all is written then, unless ``force`` is given.
+
+Where a program that is not ours failed or was cut off, nobody knows what is new: the original goes back, and before
+anything else is judged, because the partition table by which volumes are found may be among it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from rehost_payload.repair.errors import ApplyError
@@ -20,7 +24,7 @@ from rehost_payload.repair.journal import (
 )
 from rehost_payload.repair.locate import locate_disk
 from rehost_payload.repair.model import Change
-from rehost_payload.repair.writing import Mounts, put_sectors, put_variable, remove_leftover
+from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable, remove_leftover
 from rehost_payload.system.protocol import Progress, System, WritableVolume
 
 
@@ -29,32 +33,44 @@ def undo(
 ) -> tuple[Change, ...]:
     """Restores everything that ``journal`` says was changed. Returns what was put back.
 
-    Raises ApplyError("conflict") before anything is written if something was changed since by somebody else.
+    Raises ApplyError("conflict") before anything is written if something was changed since by somebody else; only what a
+    program of somebody else's was interrupted at is back then.
     Safe to run again: what is back already is left alone.
     """
     content = journal.reopen()
     if content.all_undone:
         return ()
     changes: list[Change] = []
+    number = 0
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
-        conflicts = [c for entry in content.open_entries if (c := _conflict(entry, mounts, system))]
-        if conflicts and not force:
-            raise ApplyError("conflict", "changed since by somebody else: " + "; ".join(conflicts), False)
-        for number, entry in enumerate(content.open_entries):
-            if progress is not None:
-                progress(_where(entry), number, len(content.entries))
-            if isinstance(entry.step, SectorsStep):
-                mounts.close()
-            change = _restore(entry, journal, mounts, system)
-            if change is not None:
-                changes.append(change)
-            journal.undone(entry.seq)
+        for entries in _stages(content.open_entries):
+            conflicts = _conflicts(entries, mounts, system)
+            if conflicts and not force:
+                raise ApplyError("conflict", "changed since by somebody else: " + "; ".join(conflicts), False)
+            for entry in entries:
+                if progress is not None:
+                    progress(_where(entry), number, len(content.entries))
+                if isinstance(entry.step, SectorsStep):
+                    mounts.close()
+                change = _restore(entry, journal, mounts, system)
+                if change is not None:
+                    changes.append(change)
+                journal.undone(entry.seq)
+                number += 1
         mounts.close()
     journal.all_undone()
     if progress is not None:
         progress("", len(content.entries), len(content.entries))
     return tuple(changes)
+
+
+def _stages(entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
+    """Newest first: what is put back before the rest is judged, down to the oldest step that does not know what was
+    written; and the rest."""
+    unknown = [n for n, e in enumerate(entries) if isinstance(e.step, SectorsStep) and not e.step.after]
+    first = unknown[-1] + 1 if unknown else 0
+    return entries[:first], entries[first:]
 
 
 def _where(entry: Entry) -> str:
@@ -68,6 +84,35 @@ def _file_hash(volume: WritableVolume, path: str) -> str | None:
     return sha256(volume.read(path)) if volume.exists(path) else None
 
 
+def _conflicts(entries: Sequence[Entry], mounts: Mounts, system: System) -> list[str]:
+    """What stands in the way of putting these steps back, newest first. Steps may concern the same sectors: each is judged
+    by what will be there when the newer ones have been put back."""
+    found: list[str] = []
+    restored: list[SectorsStep] = []
+    for entry in entries:
+        if isinstance(entry.step, SectorsStep):
+            conflict = _sector_conflict(entry.step, restored, system)
+            restored.append(entry.step)
+        else:
+            conflict = _conflict(entry, mounts, system)
+        if conflict is not None:
+            found.append(conflict)
+    return found
+
+
+def _sector_conflict(step: SectorsStep, newer: Sequence[SectorsStep], system: System) -> str | None:
+    if not step.after:
+        return None
+    before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
+    with locate_disk(system, step.disk) as disk:
+        now = disk.read_at(step.offset, len(before))
+    now = overlaid(
+        now, step.offset, ((s.offset, bytes.fromhex(s.before)) for s in newer if s.disk == step.disk)
+    )
+    # a cut in the middle of several sectors leaves some old and some new ones
+    return None if _mixed(now, before, after) else f"{step.what} on {step.disk.path}"
+
+
 def _conflict(entry: Entry, mounts: Mounts, system: System) -> str | None:
     """Says what stands in the way of putting this step back, or None."""
     step = entry.step
@@ -75,12 +120,6 @@ def _conflict(entry: Entry, mounts: Mounts, system: System) -> str | None:
         if _file_hash(mounts.of(step.volume), step.path) in (step.before_sha256, step.after_sha256):
             return None
         return step.path
-    if isinstance(step, SectorsStep):
-        before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
-        with locate_disk(system, step.disk) as disk:
-            now = disk.read_at(step.offset, len(before))
-        # a cut in the middle of several sectors leaves some old and some new ones
-        return None if _mixed(now, before, after) else f"{step.what} on {step.disk.path}"
     if isinstance(step, VariableStep):
         now_value = system.firmware_variable(step.name)
         current = None if now_value is None else now_value.hex()
@@ -108,11 +147,12 @@ def _restore(entry: Entry, journal: Journal, mounts: Mounts, system: System) -> 
     if isinstance(step, SectorsStep):
         before = bytes.fromhex(step.before)
         with locate_disk(system, step.disk) as disk:
-            if disk.read_at(step.offset, len(before)) == before:
-                return None
+            now = disk.read_at(step.offset, len(before))
+        if now == before:
+            return None
         put_sectors(step, before, system)
         where = f"{step.what} ({step.disk.path} at {step.offset})"
-        return Change("sectors", where, sha256(bytes.fromhex(step.after)), sha256(before))
+        return Change("sectors", where, sha256(now), sha256(before))
     now_value = system.firmware_variable(step.name)
     if (None if now_value is None else now_value.hex()) == step.before:
         return None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from rehost_payload.repair.model import Check, Choices, Verdict, Verification
 from rehost_payload.repair.verify_drivers import boot_controller, check_drivers
 from rehost_payload.survey.model import (
+    BootCode,
     BootStore,
     Disk,
     FirmwareMode,
@@ -40,6 +41,7 @@ _CHAIN = {
     "verify.boot-file",
     "verify.active-partition",
     "verify.boot-code",
+    "verify.volume-code",
     "verify.store-readable",
     "verify.default-entry",
     "verify.device",
@@ -182,21 +184,38 @@ class _Walk:
         active = [p for p in start.disk.table.partitions if p.active]
         verdict = _PASS if len(active) == 1 else _FAIL
         yield Check("verify.active-partition", verdict, ", ".join(p.id for p in active) or "none")
-        volume = self._volumes.get(start.partition.id)
-        hidden = volume.hidden_sectors if volume else None
-        lba = start.partition.offset // start.disk.sector_size
-        if not start.disk.table.boot_code:
-            yield Check("verify.boot-code", _FAIL, "the master boot record holds no code")
-        elif hidden is not None and hidden != lba:
-            yield Check(
-                "verify.boot-code",
-                _FAIL,
-                f"the boot sector counts from {hidden}, the partition starts at {lba}",
-            )
-        else:
-            yield Check("verify.boot-code", _PASS, "code in the master boot record; hidden sectors right")
+        yield self._master_code(start)
+        yield self._volume_code(start)
         there, problem = self._file(start, "\\bootmgr")
         yield Check("verify.boot-file", _FAIL if problem or not there else _PASS, problem or "\\bootmgr")
+
+    def _master_code(self, start: _Start) -> Check:
+        """The code is there: it was not executed, and Microsoft's cannot be told by a word in it."""
+        code = start.disk.table.boot_code
+        if code is BootCode.NONE:
+            return Check("verify.boot-code", _FAIL, "the master boot record holds no code")
+        if code is BootCode.GRUB:
+            reason = "GRUB is in the master boot record; what it starts was not followed"
+            return Check("verify.boot-code", _UNKNOWN, reason)
+        return Check("verify.boot-code", _PASS, "the master boot record holds code, which was not executed")
+
+    def _volume_code(self, start: _Start) -> Check:
+        name = "verify.volume-code"
+        volume = self._volumes.get(start.partition.id)
+        code = volume.boot_code if volume else None
+        if volume is None or code is None:
+            return Check(name, _UNKNOWN, f"the boot sector of {start.partition.id} could not be looked at")
+        lba = start.partition.offset // start.disk.sector_size
+        if volume.hidden_sectors not in (None, lba):
+            found = f"the boot sector counts from {volume.hidden_sectors}, the partition starts at {lba}"
+            return Check(name, _FAIL, found)
+        if code is BootCode.BOOTMGR:
+            reason = "the boot sector's code looks for bootmgr; it was not executed; hidden sectors right"
+            return Check(name, _PASS, reason)
+        if code is BootCode.OTHER:
+            return Check(name, _UNKNOWN, "the boot sector holds code that names no boot manager")
+        says = {BootCode.NONE: "holds no code", BootCode.NOT_BOOTABLE: "says that the disk is not bootable"}
+        return Check(name, _FAIL, f"the boot sector {says.get(code, f'starts {code.upper()}, not bootmgr')}")
 
     def _store(self, start: _Start) -> BootStore | None:
         volume = self._volumes.get(start.partition.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rehost_payload.repair.errors import ApplyError
@@ -49,6 +49,16 @@ def put_sectors(step: SectorsStep, data: bytes, system: System) -> None:
         path = disk.info.path
     system.write_sectors(path, step.offset, data)
     system.reread_partitions(path)
+
+
+def overlaid(data: bytes, offset: int, pieces: Iterable[tuple[int, bytes]]) -> bytes:
+    """``data``, which begins at ``offset`` of a disk, with the pieces (offset, bytes) laid over it in their order."""
+    changed = bytearray(data)
+    for place, piece in pieces:
+        first, last = max(place, offset), min(place + len(piece), offset + len(data))
+        if first < last:
+            changed[first - offset : last - offset] = piece[first - place : last - place]
+    return bytes(changed)
 
 
 def put_variable(name: str, value: str | None, system: System) -> None:

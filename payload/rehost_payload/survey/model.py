@@ -48,6 +48,19 @@ class FileSystem(StrEnum):
     UNKNOWN = "unknown"
 
 
+class BootCode(StrEnum):
+    """What the boot code of a disk or volume is, by the names in it. It was read, not executed."""
+
+    NONE = "none"  # zeros
+    NOT_BOOTABLE = "not-bootable"  # a formatting tool's program, which says that the disk is not bootable
+    BOOTMGR = "bootmgr"  # of a volume: starts the boot manager
+    NTLDR = "ntldr"  # of a volume: starts the loader of Windows 2003 and older
+    GRUB = "grub"
+    OTHER = (
+        "other"  # of a disk: Microsoft's, which has no name that every language shares, or somebody else's
+    )
+
+
 class StoreState(StrEnum):
     OK = "ok"
     MISSING = "missing"  # the folder that should hold it is there, the file is not
@@ -141,7 +154,7 @@ class PartitionTable:
     partitions: tuple[Partition, ...] = ()
     primary_ok: bool = True  # GPT: primary header and array have right CRCs
     backup_ok: bool = True  # GPT: the same of the backup
-    boot_code: bool = False  # MBR: the first 440 bytes are not all zero
+    boot_code: BootCode = BootCode.NONE  # in the first 440 bytes of the disk
     problems: tuple[str, ...] = ()
 
 
@@ -189,6 +202,7 @@ class Volume:
     journal_unclean: bool = False  # NTFS $LogFile was not closed
     hibernated: bool = False  # hiberfil.sys holds a resumable image (or fast start-up)
     hidden_sectors: int | None = None  # BPB value
+    boot_code: BootCode | None = None  # NTFS and FAT that could be read
     unreadable: str | None = None  # why we cannot read it (code: "bitlocker", "refs", "damaged", ...)
     unwritable: str | None = None  # why we must not write (code: "hibernated", "dirty", "read-only", ...)
     boot_files: tuple[BootFile, ...] = ()  # those of the known list (survey/bootfiles.py) that exist
@@ -282,4 +296,5 @@ class Survey:
     boot_stores: tuple[BootStore, ...] = ()
     paths: tuple[PathOnVolume, ...] = ()
     problems: tuple[Problem, ...] = ()
+    boot_code_writer: bool = False  # the system that took this can write boot code for BIOS
     schema: int = field(default=1)

@@ -64,6 +64,7 @@ def survey_machine(system: System, progress: Progress | None = None) -> Survey:
         boot_stores=tuple(stores),
         paths=paths,
         problems=tuple(problems),
+        boot_code_writer=system.boot_code_writer(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rehost_payload.formats import gpt, hiberfil, mbr
+from rehost_payload.formats import boot_code, gpt, hiberfil, mbr
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.ntfs import NtfsVolume
@@ -14,6 +14,7 @@ from rehost_payload.formats.source import ByteSource, SliceSource
 from rehost_payload.survey.bootfiles import known_files
 from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.survey.model import (
+    BootCode,
     BootFile,
     Disk,
     FileSystem,
@@ -75,7 +76,7 @@ def partition_table(table: DiskTable, disk_id: str, handle: DiskHandle) -> Parti
             partitions=partitions,
             primary_ok=table.gpt.primary is not None,
             backup_ok=table.gpt.backup is not None,
-            boot_code=bool(record and record.boot_code),
+            boot_code=BootCode(record.boot_code) if record else BootCode.NONE,
             problems=table.problems,
         )
     if table.gpt_expected:
@@ -106,7 +107,7 @@ def partition_table(table: DiskTable, disk_id: str, handle: DiskHandle) -> Parti
         TableStyle.MBR,
         signature=record.signature,
         partitions=partitions,
-        boot_code=record.boot_code,
+        boot_code=BootCode(record.boot_code),
         problems=table.problems,
     )
 
@@ -193,6 +194,7 @@ def _readable(
             journal_unclean=unclean,
             hibernated=hibernated,
             hidden_sectors=reader.hidden_sectors,
+            boot_code=_boot_code(plain.file_system, source),
             unwritable=unwritable,
             free=_free(reader, plain.id, problems),
             boot_files=_boot_files(reader, plain.id, problems),
@@ -204,6 +206,11 @@ def _readable(
     except OSError as error:
         problems.append(Problem("io", plain.id, str(error)))
         return OpenVolume(Volume(*identity, unreadable="io", unwritable="io"), None)
+
+
+def _boot_code(kind: FileSystem, source: ByteSource) -> BootCode | None:
+    found = boot_code.volume_kind(kind, source.read_at(0, boot_code.VOLUME_CODE))
+    return None if found is None else BootCode(found)
 
 
 def _free(reader: FileSystemReader, where: str, problems: list[Problem]) -> int | None:

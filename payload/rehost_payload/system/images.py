@@ -239,6 +239,12 @@ class ImageSystem:
     def reread_partitions(self, disk: str) -> None:
         raise self._refusal()
 
+    def boot_code_writer(self) -> bool:
+        return False
+
+    def write_boot_code(self, disk: str, offset: int, size: int, master: bool) -> None:
+        raise self._refusal()
+
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         raise self._refusal()
 

@@ -235,6 +235,12 @@ class LinuxSystem:
     def reread_partitions(self, disk: str) -> None:
         blockio.reread_partitions(disk)
 
+    def boot_code_writer(self) -> bool:
+        return False
+
+    def write_boot_code(self, disk: str, offset: int, size: int, master: bool) -> None:
+        raise SystemError_("boot-code", "Microsoft's boot code is not on this base")
+
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         return edit_hive(hive, edits)
 

@@ -127,6 +127,18 @@ class System(Protocol):
 
     def reread_partitions(self, disk: str) -> None: ...
 
+    def boot_code_writer(self) -> bool:
+        """Whether there is something here that writes boot code for the BIOS."""
+        ...
+
+    def write_boot_code(self, disk: str, offset: int, size: int, master: bool) -> None:
+        """Writes boot code for bootmgr into the volume at byte ``offset`` and, with ``master``, into its disk's first
+        sector. The caller has saved what lies there, and looks at what was written.
+
+        Raises SystemError_ ("boot-code", and those of `writable`); what is on the disk then is not known.
+        """
+        ...
+
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         """Applies the edits to a clean hive and returns the new hive; the input must not be dirty."""
         ...

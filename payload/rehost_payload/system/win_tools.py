@@ -1,4 +1,4 @@
-"""Microsoft's own tools: dism, bcdboot, bootsect, wpeutil. Only their exit codes are believed; their words are
+"""Microsoft's own tools: dism, bootsect, wpeutil. Only their exit codes are believed; their words are
 translated, and change, and go to a log at most.
 """
 
@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from rehost_payload.system.win32 import Devices, Win32Error, refused
 
 _REBOOT_NEEDED = 3010
 """DISM: done, and what was serviced must be restarted; an image that is not running need not."""
+_DISM_SECONDS = 1800.0
+_BOOTSECT_SECONDS = 120.0
 _LETTERS = "RSTUVWYZQPONMLKJIHGFEDC"  # not X:, where Windows PE runs, and not A: and B:
 
 
@@ -44,25 +47,37 @@ def tool(name: str, environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("SystemRoot", "X:\\Windows"), "System32", name)
 
 
-def run_tool(command: Sequence[str], log: Path | None = None) -> int:
+def run_tool(command: Sequence[str], log: Path | None = None, limit: float | None = None) -> int:
     """Runs a program on this console, or with its words appended to ``log``. Returns its exit code, on Windows an
-    unsigned number of 32 bits. Raises ToolError."""
+    unsigned number of 32 bits. Raises ToolError, also where it has not ended after ``limit`` seconds and was stopped."""
     try:
         if log is None:
-            return subprocess.run(command, check=False).returncode & 0xFFFFFFFF
+            return subprocess.run(command, check=False, timeout=limit).returncode & 0xFFFFFFFF
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             file.write(f"\r\n> {subprocess.list2cmdline(command)}\r\n".encode())
             file.flush()
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=limit,
             )
         return done.returncode & 0xFFFFFFFF
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{command[0]}: it did not end within {limit:g} seconds and was stopped") from error
     except OSError as error:
         raise ToolError(f"{command[0]}: {error.strerror or error}") from error
 
 
-Run = Callable[[Sequence[str], Path | None], int]
+class Run(Protocol):
+    """`run_tool`, or what a test has in its place."""
+
+    def __call__(
+        self, command: Sequence[str], log: Path | None = None, limit: float | None = None
+    ) -> int: ...
 
 
 def dism_may_service(running_build: int, target_build: int) -> bool:
@@ -84,52 +99,28 @@ def add_driver(
         f"/LogPath:{log}",
         "/LogLevel:3",
     )
-    return Done(command, run(command, logs / "dism-output.log"), log)
+    return Done(command, run(command, logs / "dism-output.log", _DISM_SECONDS), log)
 
 
-def make_boot_files(
-    windows: str,
-    system: str,
-    firmware: str,
-    logs: Path,
-    *,
-    environment: Mapping[str, str] = os.environ,
-    run: Run = run_tool,
+def write_boot_code(
+    bootsect: Path, volume: str, logs: Path, *, master: bool = True, run: Run = run_tool
 ) -> Done:
-    r"""bcdboot: boot files and store of ``windows`` ("S:\Windows") on ``system`` ("R:"); ``firmware`` UEFI or BIOS."""
-    command = (str(tool("bcdboot.exe", environment)), windows, "/s", system, "/f", firmware.upper())
-    log = logs / "bcdboot-output.log"
-    return Done(command, run(command, log), log)
-
-
-def write_boot_code(bootsect: Path, system: str, logs: Path, *, run: Run = run_tool) -> Done:
-    """bootsect from the media: code for bootmgr in the first sectors of the volume ``system`` ("R:") and of its disk.
-
-    What it changes lies in `BOOT_CODE_AREAS`; whoever calls this saves them first. It does not touch the table.
-    """
-    command = (str(bootsect), "/nt60", system, "/mbr")
+    """bootsect from the media: code for bootmgr in the first sectors of ``volume`` ("R:") and, with ``master``, in the
+    first sector of its disk. Raises ToolError."""
+    command = (str(bootsect), "/nt60", volume, *(["/mbr"] if master else []))
     log = logs / "bootsect-output.log"
-    return Done(command, run(command, log), log)
-
-
-VOLUME_BOOT_CODE = 16 * 512
-"""Bytes at the start of a volume in which boot code lies: NTFS has 16 sectors for it, FAT32 the reserved ones."""
-
-
-def boot_code_areas(volume_offset: int, sector: int) -> tuple[tuple[int, int], ...]:
-    """What bootsect may change on a disk, as (byte offset, length): the disk's first sector and the volume's first
-    ones, in whole sectors."""
-    length = -(-VOLUME_BOOT_CODE // sector) * sector
-    return ((0, sector), (volume_offset, length))
+    return Done(command, run(command, log, _BOOTSECT_SECONDS), log)
 
 
 def find_bootsect(roots: Sequence[Path]) -> Path | None:
-    r"""bootsect.exe on the media that we were started from: \boot\bootsect.exe, or added by the builder."""
+    r"""bootsect.exe in one of these folders, or in the folder \boot of installation media below one."""
     for root in roots:
-        for place in (("boot", "bootsect.exe"), ("Rehost", "bootsect.exe")):
-            path = root.joinpath(*place)
-            if path.is_file():
-                return path
+        for path in (root / "bootsect.exe", root / "boot" / "bootsect.exe"):
+            try:
+                if path.is_file():
+                    return path
+            except OSError:  # a drive without a medium
+                continue
     return None
 
 

@@ -36,12 +36,22 @@ from rehost_payload.system.win32 import (
 from rehost_payload.system.win_disks import WindowsDisk, disk_number, opened, volume_device
 from rehost_payload.system.win_files import WindowsFiles
 from rehost_payload.system.win_target import WindowsTarget
+from rehost_payload.system.win_tools import (
+    Run,
+    ToolError,
+    find_bootsect,
+    lettered,
+    run_tool,
+    tool,
+    write_boot_code,
+)
 from rehost_payload.system.win_volume import WindowsVolume
 
 _READ_ONLY_VOLUME = 0x00080000
 _PROBED = range(64)
 _LOCK_TRIES = 20
 _VOLUME_TRIES = 20  # half a second apart: Windows finds the volumes of a disk in its own time
+_NAMED_VOLUME = "\\\\?\\Volume{"
 _MEDIUM_LABELS = (b"REHOST-ISO", b"REHOST-WINPE")
 _SOURCE_DRIVE = (r"SYSTEM\CurrentControlSet\Control", "PEBootRamdiskSourceDrive")
 
@@ -57,7 +67,7 @@ class _Mount:
 
 class WinPeSystem:
     """Implements System. ``make_volume`` and ``make_files`` make a volume of a root path, for writing and for reading;
-    tests put folders there."""
+    tests put folders there. ``run`` starts a program."""
 
     name = "winpe"
 
@@ -68,12 +78,14 @@ class WinPeSystem:
         make_volume: Callable[[Win32, str], WritableVolume] = WindowsVolume,
         sleep: Callable[[float], None] = time.sleep,
         make_files: Callable[[Win32, str, VolumeFacts], FileSystemReader] = WindowsFiles,
+        run: Run = run_tool,
     ) -> None:
         self._api = api
         self._make_files = make_files
         self._environment = environment
         self._make_volume = make_volume
         self._sleep = sleep
+        self._run = run
         self._problems: list[str] = []
         self._mounts: Shared[tuple[int, int], _Mount] = Shared()
 
@@ -90,7 +102,7 @@ class WinPeSystem:
         self._problems = []
         known = self.controllers()
         devices = self._numbers()
-        medium = self._medium_disk()
+        medium = self._medium()
         found: list[WindowsDisk] = []
         for number in sorted(devices):
             path = win_disks.disk_path(number)
@@ -106,7 +118,7 @@ class WinPeSystem:
             controller = None
             if device is not None and info.transport != "usb":
                 controller = win_controllers.controller_of(self._api, device, known)
-            boot_medium = number == medium or _is_medium(disk)
+            boot_medium = (medium is not None and number == medium[1]) or _is_medium(disk)
             disk.info = type(info)(**{**info.__dict__, "controller": controller, "boot_medium": boot_medium})
             found.append(disk)
         return found
@@ -127,15 +139,16 @@ class WinPeSystem:
                     found[number] = device
         return found or dict.fromkeys(_PROBED)
 
-    def _medium_disk(self) -> int | None:
-        """The disk whose boot image we run from, as Windows PE noted it."""
+    def _medium(self) -> tuple[str, int | None] | None:
+        """Root ("D:\\") and disk of the volume whose boot image we run from, as Windows PE noted it. A disc has no
+        number."""
         try:
             data = self._api.value(*_SOURCE_DRIVE)
             root = (data or b"").decode("utf-16-le", "replace").partition("\0")[0]
             for name in self._api.volumes() if root else ():
                 if root.upper() in (point.upper() for point in self._api.mount_points(name)):
                     found = win_disks.extents(self._api, name)
-                    return found[0].disk if found else None
+                    return root, found[0].disk if found else None
         except Win32Error:
             pass
         return None
@@ -357,6 +370,52 @@ class WinPeSystem:
                 self._api.control(handle, layouts.DISK_UPDATE_PROPERTIES)
         except Win32Error as error:
             raise refused(error, disk) from error
+
+    def boot_code_writer(self) -> bool:
+        return self._bootsect() is not None
+
+    def _bootsect(self) -> Path | None:
+        """bootsect of the system that runs, or of the disc or stick that it was started from. None from a disk of the
+        server's: nobody knows what that program is."""
+        roots = [tool("bootsect.exe", self._environment).parent]
+        medium = self._medium()
+        if medium is not None:
+            root, number = medium
+            if number is None or self._is_portable(number):
+                roots.append(Path(root))
+        return find_bootsect(roots)
+
+    def _is_portable(self, number: int) -> bool:
+        try:
+            with self._disk(number) as disk:
+                return disk.info.transport == "usb" or disk.info.removable
+        except SystemError_:
+            return False
+
+    def write_boot_code(self, disk: str, offset: int, size: int, master: bool) -> None:
+        """See System.write_boot_code. bootsect wants a drive letter, and the volume for itself."""
+        bootsect = self._bootsect()
+        if bootsect is None:
+            raise SystemError_("boot-code", "bootsect.exe is neither in this system nor on its medium")
+        with self._shared(disk, offset, size) as mount:
+            root, where = mount.root, f"{disk} at {offset:#x}"
+            if not root.startswith(_NAMED_VOLUME):
+                raise SystemError_(
+                    "boot-code",
+                    f"{where}: Windows has no name for the volume, so it cannot have a drive letter",
+                )
+            with self._locked(root):
+                pass  # bootsect goes on without the lock where it cannot have it, and Windows writes over its work
+            logs = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "logs")
+            try:
+                with lettered(self._api, root) as letter:
+                    done = write_boot_code(bootsect, letter, logs, master=master, run=self._run)
+            except ToolError as error:
+                raise SystemError_("boot-code", f"{where}: {error}") from error
+            finally:
+                self._flush(root, where)
+        if done.code != 0:
+            raise SystemError_("boot-code", f"{where}: {done}")
 
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
         return win_hive.edit_hive(self._api, hive, edits)

@@ -42,6 +42,9 @@ FINDINGS: dict[str, frozenset[str]] = {
     "bios.several-active": _params("disk"),
     "bios.bootmgr-missing": _params("volume"),
     "bios.boot-code-missing": _params("disk"),
+    "bios.boot-code-foreign": _params("disk code"),
+    "bios.volume-code-missing": _params("volume"),
+    "bios.volume-code-foreign": _params("volume code"),
     "bios.hidden-sectors-wrong": _params("volume found expected"),
     "disk.duplicate-signature": _params("disks signature"),
     "disk.duplicate-guid": _params("disks guid"),
@@ -125,8 +128,8 @@ FINDINGS: dict[str, frozenset[str]] = {
 }
 
 CHECKS: frozenset[str] = _params(
-    "verify.firmware-entry verify.boot-file verify.active-partition verify.boot-code verify.store-readable "
-    "verify.default-entry verify.device verify.loader verify.osdevice verify.system-hive verify.winre "
+    "verify.firmware-entry verify.boot-file verify.active-partition verify.boot-code verify.volume-code "
+    "verify.store-readable verify.default-entry verify.device verify.loader verify.osdevice verify.system-hive verify.winre "
     "verify.fallback-store verify.storage-driver verify.driver-record verify.driver-service verify.driver-file "
     "verify.driver-chain verify.driver-filters"
 )
@@ -134,5 +137,5 @@ CHECKS: frozenset[str] = _params(
 # ApplyError's codes, then those that only this package uses
 ERRORS: frozenset[str] = _params(
     "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
-    "conflict mount file-system busy report internal other"
+    "conflict mount boot-code file-system busy report internal other"
 ) | {f"driver-{code}" for code in CODES}

@@ -41,6 +41,7 @@ from rehost_payload.repair.model import (
     Severity,
     Verdict,
     Verification,
+    WriteBootCode,
 )
 from rehost_payload.survey.model import Disk, Survey, Volume
 from rehost_payload.ui import describe
@@ -288,6 +289,9 @@ def action_text(action: Action, names: Names) -> str:
             return t(
                 "action.rebuild-gpt", disk=names.disk_ref(action.disk), what=_patch(f"gpt-{action.copy}", t)
             )
+        case WriteBootCode():
+            key = "action.write-boot-code" if action.master else "action.write-volume-code"
+            return t(key, disk=names.disk_ref(action.disk), volume=names.volume_ref(action.volume))
         case EditHive():
             volume = names.volume_ref(action.volume)
             return t("action.edit-hive", path=action.path, volume=volume, count=len(action.edits))

@@ -230,10 +230,15 @@ def test_missing_bootmgr(mbr, machine):
     assert disks.file_exists(mbr, mbr.system, "bootmgr")
 
 
-def test_missing_boot_code_is_said_and_not_claimed_repaired(mbr, machine):
-    disks.write_bytes(mbr.path, 0, bytes(440))
+@pytest.mark.parametrize("place", ["disk", "volume"])
+def test_missing_boot_code_is_said_and_not_claimed_repaired(place, mbr, machine):
+    if place == "disk":
+        disks.write_bytes(mbr.path, 0, bytes(440))
+    else:
+        disks.write_bytes(mbr.path, mbr.system.offset + 0x54, bytes(510 - 0x54))
     outcome = repair(machine(windows.restored(mbr)))
-    assert "bios.boot-code-missing" in found(outcome)
+    finding = "bios.boot-code-missing" if place == "disk" else "bios.volume-code-missing"
+    assert finding in found(outcome)
     assert outcome.result.word is ResultWord.NOT_REPAIRED
     assert outcome.result.verification is not None
     assert outcome.result.verification.verdict is Verdict.FAIL

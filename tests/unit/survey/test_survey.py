@@ -12,6 +12,7 @@ import pytest
 from rehost_payload.survey import survey_images
 from rehost_payload.survey.json import from_json, to_json
 from rehost_payload.survey.model import (
+    BootCode,
     FileSystem,
     FirmwareMode,
     HiveState,
@@ -129,7 +130,7 @@ def test_mbr_server(tmp_path: Path) -> None:
     disk = windows.mbr_server(tmp_path / "m.img")
     found = survey(disk)
     table = found.disks[0].table
-    assert (table.style, table.signature, table.boot_code) == (TableStyle.MBR, disk.signature, True)
+    assert (table.style, table.signature, table.boot_code) == (TableStyle.MBR, disk.signature, BootCode.OTHER)
     assert [(p.number, p.offset, p.active, p.type) for p in table.partitions] == [
         (p.number, p.offset, p.active, p.type) for p in disk.partitions
     ]

@@ -69,6 +69,9 @@ class Machine:
     def driver_folders(self) -> Sequence[Path]:
         return ()
 
+    def boot_code_writer(self) -> bool:
+        return False
+
     def problems(self) -> Sequence[str]:
         return ("/dev/sdz: Permission denied",)
 

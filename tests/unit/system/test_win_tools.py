@@ -17,11 +17,9 @@ from rehost_payload.system.win_tools import (
     Done,
     ToolError,
     add_driver,
-    boot_code_areas,
     dism_may_service,
     find_bootsect,
     lettered,
-    make_boot_files,
     run_tool,
     tool,
     write_boot_code,
@@ -37,9 +35,11 @@ class Runs:
     def __init__(self, code: int = 0) -> None:
         self.code = code
         self.commands: list[list[str]] = []
+        self.limits: list[float | None] = []
 
-    def __call__(self, command: Sequence[str], log: Path | None = None) -> int:
+    def __call__(self, command: Sequence[str], log: Path | None = None, limit: float | None = None) -> int:
         self.commands.append(list(command))
+        self.limits.append(limit)
         return self.code
 
 
@@ -70,23 +70,20 @@ def test_an_older_dism_does_not_service_a_newer_windows() -> None:
     assert not dism_may_service(14393, 20348)
 
 
-def test_boot_files_and_boot_code(tmp_path: Path) -> None:
+def test_bootsect_is_run_for_one_volume_and_not_for_ever(tmp_path: Path) -> None:
     runs = Runs(1)
-    assert not make_boot_files("S:\\Windows", "R:", "uefi", tmp_path, environment=PE, run=runs).ok
-    assert runs.commands[-1][1:] == ["S:\\Windows", "/s", "R:", "/f", "UEFI"]
     media = tmp_path / "media"
     (media / "boot").mkdir(parents=True)
     (media / "boot" / "bootsect.exe").write_bytes(b"MZ")
     found = find_bootsect([tmp_path, media])
     assert found == media / "boot" / "bootsect.exe"
-    write_boot_code(found, "R:", tmp_path, run=runs)
-    assert runs.commands[-1] == [str(found), "/nt60", "R:", "/mbr"]
+    assert not write_boot_code(found, "R:", tmp_path, run=runs).ok
+    write_boot_code(found, "R:", tmp_path, master=False, run=runs)
+    assert runs.commands == [[str(found), "/nt60", "R:", "/mbr"], [str(found), "/nt60", "R:"]]
+    assert all(limit is not None and 0 < limit <= 600 for limit in runs.limits)
+    (media / "bootsect.exe").write_bytes(b"MZ")
+    assert find_bootsect([media]) == media / "bootsect.exe"
     assert find_bootsect([tmp_path]) is None
-
-
-def test_what_bootsect_may_change_is_known_beforehand() -> None:
-    assert boot_code_areas(1 << 20, 512) == ((0, 512), (1 << 20, 8192))
-    assert boot_code_areas(1 << 20, 4096) == ((0, 4096), (1 << 20, 8192))
 
 
 def test_a_program_is_run_and_its_words_go_to_a_log(tmp_path: Path) -> None:
@@ -99,6 +96,9 @@ def test_a_program_is_run_and_its_words_go_to_a_log(tmp_path: Path) -> None:
     assert run_tool([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3
     with pytest.raises(ToolError, match="absent"):
         run_tool([str(tmp_path / "absent.exe")], log)
+    for where in (log, None):
+        with pytest.raises(ToolError, match=r"did not end within 0\.2 seconds"):
+            run_tool([sys.executable, "-c", "import time; time.sleep(60)"], where, 0.2)
 
 
 # --- drive letters -------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from rehost_payload.repair.model import (
     SetFirmwareVariable,
     Severity,
     VolumeRef,
+    WriteBootCode,
 )
 from rehost_payload.repair.plan import plan
 from rehost_payload.survey.model import StoreRole, Survey
@@ -184,6 +185,11 @@ DESCRIPTION = SetValue(
             PatchBytes(DISK, 446, "00", "80", "active-flag", "f"),
             "Change 1 B at byte 446 of disk0 (LogicalDrv 0, 931 GiB, /dev/sda): mark the active partition",
         ),
+        (
+            WriteBootCode(DISK, VOLUME, True, "f"),
+            "Let bootsect write boot code: into the first sector of disk0",
+        ),
+        (WriteBootCode(DISK, VOLUME, False, "f"), "Let bootsect write boot code into disk0p1"),
         (RebuildGpt(DISK, "primary", "f"), "Write the partition table at the beginning of the disk of disk0"),
         (
             EditHive(VOLUME, "\\W\\SYSTEM", "0", EDITS, "f", replay=True),
