@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import sys
 
+from rehost_payload.interrupts import run
 
-def main() -> None:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _load() -> Callable[[], int]:
     if sys.argv[1:] == ["menu"]:  # the start of the server: without click, half a second sooner
         from rehost_payload.ui.menu import start
 
-        sys.exit(start())
-    from rehost_payload.ui.cli import main as rehost
+        return start
+    from rehost_payload.ui.cli import main
 
-    rehost()
+    return main
+
+
+def main() -> None:
+    run(_load)
 
 
 if __name__ == "__main__":

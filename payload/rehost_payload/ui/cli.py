@@ -599,5 +599,5 @@ def run(group: click.Group, arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def main() -> None:
-    sys.exit(run(rehost))
+def main() -> int:
+    return run(rehost)

@@ -1,0 +1,115 @@
+"""Ctrl-C while Rehost is still starting: one line, exit code 130, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+
+# the signal comes when a module is looked for: every moment of the start can be met, on a machine of any speed
+CODE = """
+import signal, sys
+module, program, *arguments = sys.argv[1:]
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            print("met", flush=True)
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["rehost", *arguments]
+if program == "rehost_builder":
+    from rehost_builder.__main__ import main
+else:
+    from rehost_payload.__main__ import main
+main()
+"""
+
+
+def interrupted(code: str, *arguments: str) -> str:
+    """What was said on standard error, one line."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode == 130, done.stderr
+    assert done.stdout == "met\n"
+    said = done.stderr.strip()
+    assert said.startswith("rehost: interrupted"), said
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize("module", ["click", "rehost_payload.ui.exit_codes"])
+@pytest.mark.parametrize("program", ["rehost_builder", "rehost_payload"])
+def test_while_the_program_is_loaded(program: str, module: str) -> None:
+    assert "nothing was begun" in interrupted(CODE, module, program, "--help")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("rehost_payload.ui.menu", "menu"),
+        ("rehost_payload.ui.survey_cmd", "survey --image x"),
+        ("rehost_payload.repair.diagnose", "diagnose --image x"),
+        ("rehost_payload.repair.verify", "verify --image x"),
+        ("rehost_payload.ui.answer", "repair --dry-run"),
+        ("rehost_payload.ui.answer", "undo"),
+        ("rehost_payload.ui.bcd_show", "bcd show x"),
+        ("rehost_payload.ui.hyperv_cmd", "hyperv show x"),
+        ("rehost_payload.ui.capture_cmd", "capture --dry-run"),
+        ("rehost_payload.ui.capture_page", "capture --dry-run --image x"),
+        ("rehost_payload.capture.judge", "capture verify x"),
+        ("rehost_payload.ui.drivers_cmd", "drivers match --pci 9005:028D"),
+        ("rehost_payload.ui.report", "report --from x -o y"),
+    ],
+)
+def test_while_a_command_is_loaded(module: str, arguments: str) -> None:
+    interrupted(CODE, module, "rehost_payload", *arguments.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("rehost_builder.debian.build", "build"),
+        ("rehost_builder.verify.cli", "verify x.iso"),
+        ("rehost_builder.usb.cli", "usb x.iso /dev/null"),
+        ("rehost_builder.winpe.cli", "media inspect x"),
+        ("rehost_payload.ui.capture_cmd", "capture --dry-run"),
+    ],
+)
+def test_while_a_command_of_the_workstation_is_loaded(module: str, arguments: str) -> None:
+    interrupted(CODE, module, "rehost_builder", *arguments.split())
+
+
+def test_an_interrupt_where_python_can_only_print_it_is_not_lost() -> None:
+    code = """
+import sys, time
+from rehost_payload.interrupts import run
+class Loud:
+    def __del__(self):
+        raise KeyboardInterrupt
+def program():
+    print("met", flush=True)
+    Loud()
+    time.sleep(30)
+run(lambda: program)
+"""
+    interrupted(code)
+
+
+def test_one_that_runs_in_the_background_of_a_script_does_not_hear_it() -> None:
+    code = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from rehost_payload.interrupts import run
+def load():
+    os.kill(os.getpid(), signal.SIGINT)
+    return lambda: 7
+run(load)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 7
