@@ -14,7 +14,7 @@ from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.protocol import SystemError_
 
 _MARKS = (("capture.json",), ("capture.journal",), ("manifest.json", "SHA256SUMS"))
-NOT_HERE = "captures are written by the medium made of Debian packages, not from Windows yet"
+NOT_HERE = "a folder is a target on Linux only; on Windows name a volume"
 
 
 def readable_folder(folder: Path) -> DirectoryTarget:

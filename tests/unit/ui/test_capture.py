@@ -177,6 +177,30 @@ def _rest(host: Host) -> list[str]:
     return [word for image in (host.images[0], host.images[2]) for word in ("--image", str(image))]
 
 
+def test_the_command_of_page_and_readme_checks_everything(
+    call: Callable[..., Any], targets: tuple[Path, Path]
+) -> None:
+    call("--to", targets[0], "--yes", "--no-orphans", "--vm", "web01", "--vm", "dc01")
+    folder = folder_of(targets[0])
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (line,) = re.findall(r"^ +(for d in .*)$", readme, re.M)
+    page = (folder / "index.html").read_text()
+    assert f"<pre>{line}</pre>".replace("&&", "&amp;&amp;") in page
+
+    def said() -> list[str]:
+        return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True).stdout.split(
+            "\n"
+        )
+
+    assert said() == ["dc01/ OK", "host/ OK", "web01/ OK", ""]
+    disk = next(folder.glob("dc01/**/*.vhd"))
+    data = bytearray(disk.read_bytes())
+    data[100] ^= 1
+    disk.write_bytes(data)
+    (folder / "web01/SHA256SUMS").unlink()
+    assert [text for text in said() if text.endswith("OK")] == ["host/ OK"]
+
+
 @pytest.mark.parametrize(
     ("place", "cause", "evidence", "following"),
     [
