@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehost_payload import __version__
 from rehost_payload.capture.contents import CaptureContents
-from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, UnitState
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
 from rehost_payload.capture.model import Manifest
 from rehost_payload.repair.model import Severity
 from rehost_payload.ui import describe, show
@@ -82,7 +82,9 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
         "summary": summary(state, machines, t),
         "summary_class": "bad" if not good else "good" if whole and not fatal else "warn",
         "means": "bad" if not good else "warn" if not whole else "fatal" if fatal else "good",
+        "lacking": ", ".join(_name(u, t) for u in state.units if not u.good_copies),
         "settings": contents.settings,
+        "faults": [_fault(target, t) for target in state.targets if target.code],
         "targets": [
             (target, t("capture.here") if target.id == state.here else "") for target in state.targets
         ],
@@ -100,6 +102,19 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
     }
 
 
+def _name(unit: UnitState, t: Texts) -> str:
+    """Two machines of one name are told apart by their folders."""
+    names = {"host": t("capture.unit-host"), "orphans": t("capture.unit-orphans")}
+    return names.get(unit.id) or (unit.folder if unit.folder.startswith(unit.name) else unit.name)
+
+
+def _fault(target: TargetState, t: Texts) -> str:
+    if target.code == UNSEEN:
+        return t("capture.unseen", name=target.name)
+    parts = (t.part("capturerefused", code, "title") for code in (target.code, "other"))
+    return f"{target.name}: {next(p for p in parts if p)} ({target.detail})"
+
+
 def _has_disks(manifest: Manifest) -> bool:
     return any(f.role.value in ("disk", "differencing-disk") for f in manifest.files)
 
@@ -115,26 +130,26 @@ def _row(contents: CaptureContents, unit: UnitState, t: Texts) -> dict[str, Any]
         facts += [describe.size(machine.memory_mb << 20)] if machine.memory_mb else []
         facts += [t("capture.checkpoints", count=len(machine.checkpoints))] if machine.checkpoints else []
         facts += [t("capture.saved")] if machine.saved_state else []
-    names = {"host": t("capture.unit-host"), "orphans": t("capture.unit-orphans")}
     return {
-        "name": names.get(unit.id, unit.name),
+        "name": _name(unit, t),
         "folder": unit.folder,
         "size": describe.size(unit.size),
         "facts": ", ".join(facts),
-        "copies": [_copy(contents.state, unit, target.id, t) for target in contents.state.targets],
+        "copies": [_copy(unit, target, t) for target in contents.state.targets],
         "missing": manifest.missing if manifest is not None else (),
         "failed": list(_failed(manifest)),
     }
 
 
-def _copy(state: CaptureState, unit: UnitState, target: str, t: Texts) -> dict[str, Any]:
-    copy = next((c for c in unit.copies if c.target == target), UnitCopy(target, "unfinished"))
+def _copy(unit: UnitState, target: TargetState, t: Texts) -> dict[str, Any]:
+    copy = next((c for c in unit.copies if c.target == target.id), UnitCopy(target.id, "unfinished"))
     reasons = list(copy.reasons[:_MOST_REASONS])
     if len(copy.reasons) > _MOST_REASONS:
         reasons.append(t("show.more", count=len(copy.reasons) - _MOST_REASONS))
     return {
         "word": t(f"capture.state-{copy.state}") if copy.state in _STATES else copy.state,
         "class": _STATES.get(copy.state, "warn"),
+        "target": target.name,
         "reasons": reasons,
     }
 

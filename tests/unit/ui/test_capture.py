@@ -14,7 +14,7 @@ import pytest
 
 from rehost_payload.capture.contents import CaptureContents, read_contents
 from rehost_payload.capture.copy_progress import CopyProgress
-from rehost_payload.capture.copy_state import CaptureState, TargetState, UnitCopy, UnitState
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import CapturePlan, MachineSummary, Manifest
 from rehost_payload.capture.restore.scripts import scripts
@@ -419,6 +419,33 @@ def test_the_page_says_how_good_the_copies_are(copies: tuple[str, ...], text: st
     page = capture_page.to_html(contents(copies=copies), "en")
     assert text in page
     assert ("DO NOT ERASE THE SERVER" in page) == ("complete" not in copies)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_names_what_is_not_good_and_which_disk_does_not_count(language: str) -> None:
+    made = contents("sql", copies=("incomplete", "unfinished"))
+    gone, old = (
+        replace(made.state.targets[1], code="gone", detail="pulled"),
+        TargetState("c", "OLD", UNSEEN, "2026"),
+    )
+    unit = made.state.units[0]
+    unit = replace(unit, copies=(*unit.copies, UnitCopy("c", UNSEEN)))
+    state = replace(made.state, targets=(made.state.targets[0], gone, old), units=(unit,))
+    page = capture_page.to_html(replace(made, state=state), language)
+    t = Texts(language)
+    assert t("capturepage.means-bad", names="sql") in page
+    assert t("capture.unseen", name="OLD") in page
+    assert f"disk b: {t.part('capturerefused', 'gone', 'title')} (pulled)" in page
+    assert t("capture.state-unseen") in page
+    assert 'data-label="disk a"' in page  # in a narrow window the columns stand below each other
+
+
+def test_a_target_that_is_away_does_not_make_a_whole_capture_less() -> None:
+    made = contents(copies=("complete", UNSEEN))
+    state = replace(made.state, targets=(made.state.targets[0], replace(made.state.targets[1], code=UNSEEN)))
+    page = capture_page.to_html(replace(made, state=state), "en")
+    assert "1 good copy of 1" in page
+    assert Texts("en")("capturepage.means-good") in page
 
 
 def test_names_from_the_disk_do_nothing_on_the_page() -> None:
