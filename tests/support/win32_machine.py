@@ -68,6 +68,22 @@ class _Handle:
     file: Path | None = None
 
 
+def pci(parent: str, hardware: str, code: str, bus: int, address: int, service: str) -> Device:
+    """A PCI device by its instance ID."""
+    vendor = hardware.partition("\\")[2].partition("&SUBSYS")[0]
+    ids = multi(rf"PCI\{hardware.partition(chr(92))[2].rpartition(chr(92))[0]}", rf"PCI\{vendor}&CC_{code}")
+    return Device(
+        parent,
+        {
+            2: ids,
+            3: multi(rf"PCI\{vendor}", rf"PCI\{vendor[:8]}", rf"PCI\CC_{code}", rf"PCI\CC_{code[:4]}"),
+            5: (service + "\0").encode("utf-16-le"),
+            0x16: struct.pack("<I", bus),
+            0x1D: struct.pack("<I", address),
+        },
+    )
+
+
 def multi(*texts: str) -> bytes:
     return ("\0".join([*texts, "", ""])).encode("utf-16-le")
 
@@ -368,6 +384,9 @@ class Machine:
             raise Win32Error("RegUnLoadKeyW", 5)
         self.hives.pop(name).commit(None)
         self.log.append("unload")
+
+    def loaded(self) -> Sequence[str]:
+        return ["HARDWARE", "SAM", "SECURITY", "SOFTWARE", "SYSTEM", *self.hives]
 
     def open_key(self, path: str, create: bool = False) -> int:
         self._fail("open_key", "RegCreateKeyExW")

@@ -44,7 +44,7 @@ from rehost_payload.drivers.inject_services import (
     service_edits,
 )
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.hive import REG_BINARY, Hive, HiveEdit, SetValue
+from rehost_payload.formats.hive import REG_BINARY, REG_SZ, Hive, HiveEdit, Key, SetValue, fold
 from rehost_payload.formats.inf_target import Target
 
 STORE = r"System32\DriverStore\FileRepository"
@@ -108,6 +108,73 @@ def _inject(
     )
 
 
+def complete(
+    package: Package, hardware_ids: Collection[str], target: Target, system: Hive, read: ReadWindowsFile
+) -> Injection:
+    """Computes what is left to be done where a tool of Windows' own has installed ``package`` (Windows 8 and later).
+
+    The tool's records of the package stay as they are. Services are as `inject` makes them, in every control set and
+    without StartOverride, and so are bus drivers and filters; a driver file that is not in its place is put there.
+    InjectError ("not-installed") where the installation does not have the package, whole and ready for its services.
+    """
+    ids = tuple(hardware_ids)
+    chosen = choose(package, ids, target, read)
+    try:
+        names = _installed_as(chosen, system, read)
+        if names is None:
+            raise InjectError("not-installed", f"no package in {DATABASE} is {package.inf} with its services")
+        store, published = names
+        sets = control_sets(system)
+        check_owners(system, chosen, sets, read)
+        edits: list[HiveEdit] = []
+        for binary in chosen.binaries:
+            edits += service_edits(system, binary, sets, published, store, target.build)
+        edits += helpers(system, chosen, ids, sets)
+        wanted = (InjectedFile(path, data) for path, data in chosen.copies.items())
+        return Injection(
+            name=store,
+            published=published,
+            services=tuple(b.service.name for b in chosen.binaries),
+            edits=tuple(still_needed(system, edits)),
+            files=tuple(f for f in wanted if read(f.path) != f.data),
+            notes=chosen.notes,
+        )
+    except FormatError as e:
+        raise InjectError("damaged-hive", str(e)) from e
+
+
+def _installed_as(chosen: Chosen, system: Hive, read: ReadWindowsFile) -> tuple[str, str] | None:
+    """Under which names (in the store, oemNN.inf) the whole package is in the database and in the Windows folder."""
+    published = system.find(DATABASE, "DriverInfFiles")
+    for key in published.subkeys() if published is not None else ():
+        active = key.value("Active")
+        if active is None or oem_number(key.name) is None:
+            continue
+        store = active.as_string()
+        record = system.find(DATABASE, "DriverPackages", store)
+        if record is None or not _is_configured(record, chosen):
+            continue
+        files = {rf"{STORE}\{store}\{path}": data for path, data in chosen.stored.items()}
+        files[rf"{PUBLISHED}\{key.name}"] = chosen.inf_data
+        if all(read(path) == data for path, data in files.items()):
+            return store, key.name
+    return None
+
+
+def _is_configured(record: Key, chosen: Chosen) -> bool:
+    """Staged packages have no configurations: Windows does not load their drivers at boot."""
+    configurations = record.subkey("Configurations")
+    services = {
+        fold(value.as_string())
+        for c in (configurations.subkeys() if configurations is not None else ())
+        if (value := c.value("Service")) is not None and value.type == REG_SZ
+    }
+    function = {
+        fold(d.name) for s in chosen.configured if (d := chosen.installs[s].function_driver) is not None
+    }
+    return function <= services and record.subkey("Descriptors") is not None
+
+
 def _check_architecture(system: Hive) -> None:
     database = system.find(DATABASE)
     if database is None:
@@ -154,4 +221,4 @@ def _files(chosen: Chosen, store: str, published: str) -> Iterator[InjectedFile]
         yield InjectedFile(path, data)
 
 
-__all__ = ["InjectError", "InjectedFile", "Injection", "Package", "inject"]
+__all__ = ["InjectError", "InjectedFile", "Injection", "Package", "complete", "inject"]

@@ -25,6 +25,7 @@ CODES = (
     "no-number",
     "not-a-driver",
     "not-boot",
+    "not-installed",
     "null-driver",
     "run-from-store",
     "too-large",

@@ -2,17 +2,20 @@
 
 Three passes. *Prepare* reads everything, computes every new content in memory and checks it: a plan that
 cannot be carried out whole (stale survey, damaged source) fails here, before anything is written. *Check* asks
-the mounted target volumes for space. *Commit* announces each change in the journal, makes it, reads it back.
+the mounted target volumes for space. *Commit* announces each change in the journal, makes it, reads it back; where DISM
+was chosen it installs the driver packages first (dism.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from rehost_payload.formats import gpt
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import minimal_hive
+from rehost_payload.repair import dism
 from rehost_payload.repair.boot_code import BOOT_CODE, check_boot_code, write_boot_code
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.hives import cleaned, hive_groups, hive_path, prepare_hive
@@ -33,6 +36,7 @@ from rehost_payload.repair.model import (
     EditHive,
     EditStore,
     InjectDriver,
+    Note,
     PatchBytes,
     Plan,
     RebuildGpt,
@@ -40,25 +44,39 @@ from rehost_payload.repair.model import (
     VolumeRef,
     WriteBootCode,
 )
-from rehost_payload.repair.prepared import Prepared, PreparedFile
+from rehost_payload.repair.prepared import Installation, Prepared, PreparedFile
 from rehost_payload.repair.undo import undo
 from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable
-from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
+from rehost_payload.system.protocol import DriverTool, Progress, System, SystemError_, WritableVolume
 
 STORE_ROOT = "NewStoreRoot"
 # what a folder entry, a temporary file and cluster rounding may take beside the bytes themselves
 _SLACK_PER_FILE = 64 * 1024
 
 
-def apply_plan(
-    plan: Plan, system: System, journal: Journal, progress: Progress | None = None
-) -> tuple[Change, ...]:
-    """Carries out ``plan``. Returns what was changed; raises ApplyError and rolls back where a step fails.
+@dataclass(frozen=True)
+class Applied:
+    """What was changed. ``by_tool``: packages were installed by the tool of Windows' own."""
 
-    KeyboardInterrupt is treated like a failure: rolled back, then raised again.
+    changes: tuple[Change, ...]
+    notes: tuple[Note, ...] = ()
+    by_tool: bool = False
+
+
+def apply_plan(
+    plan: Plan,
+    system: System,
+    journal: Journal,
+    progress: Progress | None = None,
+    tool: DriverTool | None = None,
+) -> Applied:
+    """Carries out ``plan``, driver packages by ``tool`` where there is one and it succeeds.
+
+    Returns what was changed; raises ApplyError and rolls back where a step fails. KeyboardInterrupt is treated like a
+    failure: rolled back, then raised again.
     """
     prepared = prepare(plan, system)
-    return commit(prepared, system, journal, progress)
+    return commit(prepared, system, journal, progress, tool)
 
 
 def prepare(plan: Plan, system: System) -> Prepared:
@@ -81,12 +99,19 @@ def prepare(plan: Plan, system: System) -> Prepared:
             elif isinstance(action, SetFirmwareVariable):
                 _check_variable(action, system)
                 variables.append(action)
+    installations: list[Installation] = []
     for group in hive_groups(plan.actions):
         with _named(group[0]):
-            files += prepare_hive(group, system)
-    # a file that already has the wanted content is not written
-    changed = tuple(f for f in files if f.before != f.after)
-    return Prepared(changed, tuple(sectors), tuple(boot_code), tuple(variables))
+            own = _changed(prepare_hive(group, system))
+        if own and any(isinstance(a, InjectDriver) for a in group):
+            installations.append(Installation(tuple(group), own))
+        files += own
+    return Prepared(_changed(files), tuple(sectors), tuple(boot_code), tuple(variables), tuple(installations))
+
+
+def _changed(files: Iterable[PreparedFile]) -> tuple[PreparedFile, ...]:
+    """A file that already has the wanted content is not written."""
+    return tuple(f for f in files if f.before != f.after)
 
 
 @contextmanager
@@ -180,17 +205,35 @@ def _check_variable(action: SetFirmwareVariable, system: System) -> None:
 
 
 def commit(
-    prepared: Prepared, system: System, journal: Journal, progress: Progress | None = None
-) -> tuple[Change, ...]:
+    prepared: Prepared,
+    system: System,
+    journal: Journal,
+    progress: Progress | None = None,
+    tool: DriverTool | None = None,
+) -> Applied:
     """Writes what was prepared. All or nothing, as far as the machine lets us."""
     changes: list[Change] = []
-    lengths = [len(prepared.files), len(prepared.sectors), len(prepared.boot_code), len(prepared.variables)]
-    total = sum(lengths)
+    notes: list[Note] = []
+    by_tool = False
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
         try:
             _check_journal(prepared.files, journal)
             _check_space(prepared.files, mounts)
+            if tool is not None and prepared.installations:
+                mounts.close()  # what the tool has written is then seen by whoever mounts the volume next
+                prepared, made, notes = _by_tool(prepared, system, tool, journal, progress)
+                changes += made
+                by_tool = bool(made)
+                _check_journal(prepared.files, journal)
+                _check_space(prepared.files, mounts)
+            lengths = [
+                len(prepared.files),
+                len(prepared.sectors),
+                len(prepared.boot_code),
+                len(prepared.variables),
+            ]
+            total = sum(lengths)
             for number, item in enumerate(prepared.files):
                 _report(progress, item.path, number, total)
                 changes += _write_file(item, mounts.of(item.volume), journal)
@@ -211,9 +254,33 @@ def commit(
         except BaseException as e:
             with suppress(SystemError_):
                 mounts.close()
-            _roll_back(e, system, journal)
+            try:
+                _roll_back(e, system, journal)
+            except ApplyError as error:
+                error.notes = tuple(notes)
+                raise
             raise
-    return tuple(changes)
+    return Applied(tuple(changes), tuple(notes), by_tool)
+
+
+def _by_tool(
+    prepared: Prepared, system: System, tool: DriverTool, journal: Journal, progress: Progress | None
+) -> tuple[Prepared, list[Change], list[Note]]:
+    """Packages installed by the tool, and what is left to be written then; where it fails all is left to us."""
+    files = list(prepared.files)
+    changes: list[Change] = []
+    notes: list[Note] = []
+    for installation in prepared.installations:
+        try:
+            left, made = dism.install(
+                installation.actions, system, tool, journal, lambda: _report(progress, "dism", 0, 0)
+            )
+        except dism.DismError as e:
+            notes.append(Note("dism-failed", {"detail": str(e)}))
+            continue
+        files = [f for f in files if f not in installation.files] + list(_changed(left))
+        changes += made
+    return replace(prepared, files=tuple(files)), changes, notes
 
 
 def _roll_back(cause: BaseException, system: System, journal: Journal) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rehost_payload.drivers.hive_edits import still_needed
-from rehost_payload.drivers.inject import CATALOGS, PUBLISHED, inject
+from rehost_payload.drivers.inject import CATALOGS, PUBLISHED, complete, inject
 from rehost_payload.drivers.inject_model import InjectError, Injection
 from rehost_payload.drivers.inject_names import oem_number, taken_numbers
 from rehost_payload.drivers.inject_package import read_package
@@ -23,10 +23,9 @@ from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.journal import sha256
 from rehost_payload.repair.locate import reading
 from rehost_payload.repair.model import EditHive, InjectDriver, VolumeRef
-from rehost_payload.repair.prepared import PreparedFile
+from rehost_payload.repair.prepared import HiveAction, PreparedFile
 from rehost_payload.system.protocol import System
 
-HiveAction = EditHive | InjectDriver
 SYSTEM_HIVE = r"System32\config\SYSTEM"
 _DRIVERS_HIVE = r"System32\config\DRIVERS"
 
@@ -50,20 +49,29 @@ def hive_groups(actions: Iterable[object]) -> list[list[HiveAction]]:
     return [sorted(g, key=lambda a: isinstance(a, EditHive)) for g in groups.values()]
 
 
-def prepare_hive(group: Sequence[HiveAction], system: System) -> list[PreparedFile]:
-    """Computes the files and the hive that the actions of one group make. Raises ApplyError; writes nothing."""
+def prepare_hive(
+    group: Sequence[HiveAction], system: System, *, installed: bool = False
+) -> list[PreparedFile]:
+    """Computes the files and the hive that the actions of one group make. Raises ApplyError; writes nothing.
+
+    ``installed``: a tool of Windows' own has installed the group's packages since the survey; what it leaves to be done
+    is computed.
+    """
     volume, path = group[0].volume, hive_path(group[0])
     with reading(system, volume) as reader:
         current = reader.read(path) if reader.exists(path) else None
         found = None if current is None else sha256(current)
-        if current is None or any(surveyed_hash(a) != found for a in group):
+        if current is None or (not installed and any(surveyed_hash(a) != found for a in group)):
             raise ApplyError("stale-survey", f"{path} has changed since the survey")
+        names = [log for a in group for log in a.remove_logs]
+        if installed:
+            names = [f"{path}{ending}" for ending in (".LOG1", ".LOG2")]
         logs = [
             PreparedFile(volume, log, reader.read(log), None)
-            for log in dict.fromkeys(log for a in group for log in a.remove_logs)
+            for log in dict.fromkeys(names)
             if reader.exists(log)
         ]
-        new = cleaned(path, current, logs, allowed=any(a.replay for a in group))
+        new = cleaned(path, current, logs, allowed=installed or any(a.replay for a in group))
         files: dict[str, PreparedFile] = {}
         pending: list[HiveEdit] = []
         for action in group:
@@ -72,7 +80,7 @@ def prepare_hive(group: Sequence[HiveAction], system: System) -> list[PreparedFi
                 continue
             if pending:  # the next package has to see what the one before it has taken
                 new, pending = system.edit_hive(new, pending), []
-            injection = _inject(action, reader, Hive.parse(new), files)
+            injection = _inject(action, reader, Hive.parse(new), files, installed=installed)
             pending += injection.edits
             for file in injection.files:
                 full = f"{action.root}\\{file.path}"
@@ -96,7 +104,12 @@ def cleaned(path: str, current: bytes, logs: Sequence[PreparedFile], *, allowed:
 
 
 def _inject(
-    action: InjectDriver, reader: FileSystemReader, hive: Hive, written: dict[str, PreparedFile]
+    action: InjectDriver,
+    reader: FileSystemReader,
+    hive: Hive,
+    written: dict[str, PreparedFile],
+    *,
+    installed: bool,
 ) -> Injection:
     """``written``: files of the packages before this one."""
 
@@ -115,9 +128,12 @@ def _inject(
         found = package.find(action.inf)
         if found is None or sha256(found[1]) != action.inf_sha256:
             raise ApplyError("stale-survey", f"{action.inf} in {action.package} has changed since the survey")
-        taken = set(_taken(reader, action.root))
-        taken |= {n for path in written if (n := oem_number(path.rpartition("\\")[2])) is not None}
-        injection = inject(package, action.hardware_ids, _target(action), hive, read, taken)
+        if installed:
+            injection = complete(package, action.hardware_ids, _target(action), hive, read)
+        else:
+            taken = set(_taken(reader, action.root))
+            taken |= {n for path in written if (n := oem_number(path.rpartition("\\")[2])) is not None}
+            injection = inject(package, action.hardware_ids, _target(action), hive, read, taken)
     except InjectError as e:
         raise ApplyError(f"driver-{e.code}", f"{action.inf} in {action.package}: {e.detail}") from e
     except OSError as e:

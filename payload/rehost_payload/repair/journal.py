@@ -5,8 +5,9 @@ flushed before the change it announces, and `journal\\0001.bin` ... with the ori
 cut tore off is the last one and is ignored: the change it would have announced was not begun.
 
 Lines: {"op": "open", ...} · {"op": "begin", "seq": n, "step": {...}} · {"op": "done", "seq": n} ·
-{"op": "complete"} · {"op": "undone", "seq": n} · {"op": "all-undone"}. Where a program of somebody else's writes sectors,
-the step's "after" is empty, and the line says what it wrote: {"op": "done", "seq": n, "after": "..."}.
+{"op": "complete"} · {"op": "undone", "seq": n} · {"op": "all-undone"}. What a program of somebody else's makes is known
+only afterwards: the line {"op": "done", "seq": n, "after": ...} then says what it wrote, of sectors as hex (the step's "after" is
+empty), of folders as the paths that are new and the hashes of the files that have changed.
 """
 
 from __future__ import annotations
@@ -73,7 +74,30 @@ class VariableStep:
     kind: str = "variable"
 
 
-Step = FileStep | FolderStep | SectorsStep | VariableStep
+@dataclass(frozen=True)
+class TreeAfter:
+    """Paths that are new, and by path the hashes of the saved files that have changed (None: gone)."""
+
+    new: tuple[str, ...]
+    changed: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class TreeStep:
+    """What a tool of Windows' own does in the folders of an installation. Open-ended: what it makes is not known before.
+
+    ``record`` is the name of a file in the journal folder that says what was there (see tree.py).
+    """
+
+    volume: VolumeRef
+    what: str
+    record: str
+    record_sha256: str
+    after: TreeAfter | None = None
+    kind: str = "tree"
+
+
+Step = FileStep | FolderStep | SectorsStep | VariableStep | TreeStep
 
 
 def sha256(data: bytes) -> str:
@@ -81,9 +105,9 @@ def sha256(data: bytes) -> str:
 
 
 def step_from_json(data: dict[str, Any]) -> Step:
-    """The inverse of dataclasses.asdict for the four kinds; KeyError or TypeError for junk."""
+    """The inverse of dataclasses.asdict for each kind; KeyError or TypeError for junk."""
     kind = data["kind"]
-    if kind in ("file", "folder"):
+    if kind in ("file", "folder", "tree"):
         data = {**data, "volume": VolumeRef(**data["volume"])}
     elif kind == "sectors":
         data = {**data, "disk": DiskRef(**data["disk"])}
@@ -92,6 +116,7 @@ def step_from_json(data: dict[str, Any]) -> Step:
         "folder": FolderStep,
         "sectors": SectorsStep,
         "variable": VariableStep,
+        "tree": TreeStep,
     }
     return classes[kind](**data)
 
@@ -141,16 +166,24 @@ class Journal:
         if original is not None:
             if not isinstance(step, FileStep):
                 raise TypeError("only files have their original saved as a file")
-            name = f"{seq:04d}.bin"
-            self.volume.replace(f"{self.path}\\{name}", original)
-            if self.volume.read(f"{self.path}\\{name}") != original:
-                raise ApplyError("journal", f"{self.path}\\{name} does not read back as it was written")
+            name = self.keep(".bin", original)
             step = FileStep(step.volume, step.path, step.before_sha256, step.after_sha256, name)
         self._next += 1
         self._append({"op": "begin", "seq": seq, "step": asdict(step)})
         return seq
 
-    def done(self, seq: int, after: str | None = None) -> None:
+    def keep(self, suffix: str, data: bytes) -> str:
+        """Saves bytes that belong to the step announced next, before it is; returns the file's name."""
+        name = f"{self._next:04d}{suffix}"
+        self.volume.replace(f"{self.path}\\{name}", data)
+        if self.volume.read(f"{self.path}\\{name}") != data:
+            raise ApplyError("journal", f"{self.path}\\{name} does not read back as it was written")
+        return name
+
+    def kept(self, name: str) -> bytes:
+        return self.volume.read(f"{self.path}\\{name}")
+
+    def done(self, seq: int, after: str | dict[str, Any] | None = None) -> None:
         """``after``: what has been written, of a step that did not know it."""
         self._append({"op": "done", "seq": seq} | ({} if after is None else {"after": after}))
 
@@ -167,7 +200,7 @@ class Journal:
         """The saved bytes of a file step; ApplyError("journal") if they are not what was saved."""
         if step.original is None:
             raise ApplyError("journal", f"no original was saved for {step.path}", rolled_back=False)
-        data = self.volume.read(f"{self.path}\\{step.original}")
+        data = self.kept(step.original)
         if sha256(data) != step.before_sha256:
             raise ApplyError(
                 "journal",
@@ -247,10 +280,15 @@ def parse_journal(data: bytes) -> JournalContent:
     return JournalContent(about, entries, complete, all_undone)
 
 
-def _learn(steps: dict[int, Step], seq: int, after: str) -> None:
+def _learn(steps: dict[int, Step], seq: int, after: str | dict[str, Any]) -> None:
     """Puts what was written into an open step. KeyError, TypeError or ValueError for junk."""
     step = steps[seq]
-    if not isinstance(step, SectorsStep) or step.after:
+    if isinstance(step, TreeStep):
+        if step.after is not None or not isinstance(after, dict):
+            raise ValueError("the step knows what was written, or that is not what it says")
+        steps[seq] = replace(step, after=TreeAfter(tuple(after["new"]), dict(after["changed"])))
+        return
+    if not isinstance(step, SectorsStep) or not isinstance(after, str) or step.after:
         raise ValueError("the step knows what was written")
     if len(bytes.fromhex(after)) != len(bytes.fromhex(step.before)):
         raise ValueError("lengths before and after differ")

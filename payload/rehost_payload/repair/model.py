@@ -279,6 +279,21 @@ class Change:
     after: str
 
 
+class Engine(StrEnum):
+    """What installs driver packages."""
+
+    PORTABLE = "portable"  # ours, on every base: each write saved before, old or new at any instant
+    DISM = "dism"  # Windows' own tool, in a Windows PE that is at least as new as the installation
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about a run that is no finding: ``id`` has a text, ``params`` fill it."""
+
+    id: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
 class ResultWord(StrEnum):
     """How a run ended; each has its exit code (ui/run.py)."""
 
@@ -311,3 +326,4 @@ class RunResult:
     error: str | None = None
     journal: str | None = None  # where the originals are, in words for the operator
     rolled_back: bool = True  # False: an error left changes behind that undo has to take back
+    notes: tuple[Note, ...] = ()

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost_payload.repair.journal import SectorsStep
-from rehost_payload.repair.model import SetFirmwareVariable, VolumeRef, WriteBootCode
+from rehost_payload.repair.model import (
+    EditHive,
+    InjectDriver,
+    SetFirmwareVariable,
+    VolumeRef,
+    WriteBootCode,
+)
+
+HiveAction = EditHive | InjectDriver
 
 
 @dataclass(frozen=True)
@@ -19,8 +27,19 @@ class PreparedFile:
 
 
 @dataclass(frozen=True)
+class Installation:
+    """The actions on one hive that install packages, and the files that our own engine makes of them."""
+
+    actions: tuple[HiveAction, ...]
+    files: tuple[PreparedFile, ...]
+
+
+@dataclass(frozen=True)
 class Prepared:
+    """``files`` are all of them; ``installations`` say which of them install packages."""
+
     files: tuple[PreparedFile, ...]
     sectors: tuple[SectorsStep, ...]
     boot_code: tuple[WriteBootCode, ...]
     variables: tuple[SetFirmwareVariable, ...]
+    installations: tuple[Installation, ...] = ()

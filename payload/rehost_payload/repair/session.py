@@ -13,15 +13,25 @@ from datetime import UTC, datetime
 
 from rehost_payload import __version__
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.repair.apply import apply_plan
+from rehost_payload.repair.apply import Applied, apply_plan
 from rehost_payload.repair.diagnose import diagnose
+from rehost_payload.repair.dism import chosen_tool
 from rehost_payload.repair.errors import ApplyError
-from rehost_payload.repair.journal import HOME, Journal, JournalContent, find_journals, make_folders
+from rehost_payload.repair.journal import (
+    HOME,
+    Journal,
+    JournalContent,
+    TreeStep,
+    find_journals,
+    make_folders,
+)
 from rehost_payload.repair.locate import reading
 from rehost_payload.repair.model import (
     Change,
     Choices,
     Diagnosis,
+    Engine,
+    Note,
     Plan,
     ResultWord,
     RunResult,
@@ -37,7 +47,7 @@ from rehost_payload.repair.verify import verify
 from rehost_payload.repair.writing import mounted
 from rehost_payload.survey.model import Survey
 from rehost_payload.survey.run import survey_machine
-from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
+from rehost_payload.system.protocol import DriverTool, Progress, System, SystemError_, WritableVolume
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,11 @@ def run_repair(
     progress: Progress | None = None,
     dry_run: bool = False,
     files: Files | None = None,
+    engine: Engine = Engine.PORTABLE,
 ) -> Outcome:
     """The whole repair. Never raises ApplyError: how it ended is the result's word.
 
+    ``engine`` installs driver packages; where it cannot, ours does, and the result's notes say why.
     KeyboardInterrupt leaves everything as it was (apply rolls back) and goes on to the caller.
     """
     started = now()
@@ -120,10 +132,13 @@ def run_repair(
         return _kept(system, places, files, ended(ResultWord.HEALTHY, verification=verify(survey, choices)))
     word = word_without_writing(diagnosis, plan)
     if dry_run:
-        return ended(word)
+        return ended(word, notes=chosen_tool(plan, system, engine)[1])
     if word in (ResultWord.BLOCKED, ResultWord.NOT_REPAIRED):
         note = _interrupted(system, survey) if word is ResultWord.BLOCKED else None
         return _kept(system, places, files, ended(word, note, verification=verify(survey, choices)))
+    half = _half_installed(system, survey)
+    if half is not None:
+        return _kept(system, places, files, ended(ResultWord.BLOCKED, half))
     consent = ask(survey, diagnosis, plan, places[0] if places else None)
     if consent.choices is not None and consent.choices != choices:
         choices = consent.choices
@@ -136,83 +151,120 @@ def run_repair(
     if not places:
         return ended(ResultWord.FAILED, "journal: no volume where the originals could be kept")
     try:
-        return _repair(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
+        work = _Work(system, survey, diagnosis, plan, choices, places[0], started, progress, files)
+        return _repair(work, *chosen_tool(plan, system, engine))
     except ApplyError as e:
-        more = {"rolled_back": e.rolled_back, "journal": e.journal}
+        more = {"rolled_back": e.rolled_back, "journal": e.journal, "notes": e.notes}
         return _kept(system, places, files, ended(ResultWord.FAILED, str(e), **more))
     except (SystemError_, OSError) as e:
         return ended(ResultWord.FAILED, str(e))
 
 
-def _repair(
-    system: System,
-    survey: Survey,
-    diagnosis: Diagnosis,
-    plan: Plan,
-    choices: Choices,
-    place: JournalPlace,
-    started: str,
-    progress: Progress | None,
-    files: Files | None,
-) -> Outcome:
+@dataclass(frozen=True)
+class _Work:
+    """A repair that was consented to."""
+
+    system: System
+    survey: Survey
+    diagnosis: Diagnosis
+    plan: Plan
+    choices: Choices
+    place: JournalPlace
+    started: str
+    progress: Progress | None
+    files: Files | None
+
+
+def _repair(work: _Work, tool: DriverTool | None, notes: tuple[Note, ...]) -> Outcome:
+    system, place = work.system, work.place
     trouble: Exception | None = None
-    changes: tuple[Change, ...] | None = None
+    applied: Applied | None = None
     where = place.id
     try:
         with mounted(system, place.volume) as volume:
-            folder = _run_folder(volume, started)
+            folder = _run_folder(volume, work.started)
             where = f"{place.id} {folder}\\journal"
-            about = {"rehost": __version__, "started": started, "mode": "repair"}
-            changes = apply_plan(plan, system, Journal.create(volume, folder, about), progress)
+            about = {"rehost": __version__, "started": work.started, "mode": "repair"}
+            journal = Journal.create(volume, folder, about)
+            applied = apply_plan(work.plan, system, journal, work.progress, tool)
     except ApplyError as e:
         e.journal = where
+        e.notes = _together(notes, e.notes)
         raise
     except (SystemError_, OSError) as e:
-        if changes is None:
+        if applied is None:
             raise
         trouble = e  # all is written and flushed; only unmounting the journal's volume failed
-    assert changes is not None
-    try:
-        after = survey_machine(system, progress)
-    except (SystemError_, OSError) as e:  # written, but nobody has seen that it is right
-        error = f"verify: the disks could not be looked at again: {e}"
-        result = RunResult(
-            ResultWord.NOT_REPAIRED,
-            started,
-            now(),
-            "repair",
-            diagnosis,
-            plan,
-            changes,
-            error=error,
-            journal=where,
-        )
-        return Outcome(result, survey, None)
-    verification = verify(after, choices)
-    diagnosis_after = diagnose(after, choices)
-    result = RunResult(
-        _judged(verification, diagnosis_after),
-        started,
+    assert applied is not None
+    made = RunResult(
+        ResultWord.NOT_REPAIRED,
+        work.started,
         now(),
         "repair",
-        diagnosis,
-        plan,
-        changes,
-        verification,
-        diagnosis_after,
+        work.diagnosis,
+        work.plan,
+        applied.changes,
         journal=where,
+        notes=_together(notes, applied.notes),
     )
-    outcome = Outcome(result, survey, after)
+    try:
+        after = survey_machine(system, work.progress)
+    except (SystemError_, OSError) as e:  # written, but nobody has seen that it is right
+        error = f"verify: the disks could not be looked at again: {e}"
+        return Outcome(replace(made, finished=now(), error=error), work.survey, None)
+    verification = verify(after, work.choices)
+    if applied.by_tool and trouble is None and (failed := _drivers_failed(verification)):
+        return _without_tool(work, where, folder, failed)
+    diagnosis_after = diagnose(after, work.choices)
+    result = replace(
+        made,
+        word=_judged(verification, diagnosis_after),
+        finished=now(),
+        verification=verification,
+        diagnosis_after=diagnosis_after,
+    )
+    outcome = Outcome(result, work.survey, after)
     if trouble is not None:
         return _noted(outcome, place.id, trouble)
-    if files is not None:
+    if work.files is not None:
         try:
             with mounted(system, place.volume) as volume:
-                _write_files(volume, folder, files(outcome))
+                _write_files(volume, folder, work.files(outcome))
         except (SystemError_, OSError) as e:  # the work is done and verified all the same
             return _noted(outcome, place.id, e)
         return replace(outcome, report=f"{place.id} {folder}")
     return outcome
+
+
+def _together(chosen: tuple[Note, ...], made: tuple[Note, ...]) -> tuple[Note, ...]:
+    """What was said before the run and what came of it."""
+    return made or tuple(replace(n, id="dism-used") if n.id == "dism-chosen" else n for n in chosen)
+
+
+_OF_A_PACKAGE = (
+    "verify.storage-driver",
+    "verify.driver-record",
+    "verify.driver-service",
+    "verify.driver-file",
+)
+
+
+def _drivers_failed(verification: Verification) -> str:
+    """What the judge has against the drivers, technical; empty where there is nothing."""
+    failed = (c for c in verification.checks if c.verdict is Verdict.FAIL and c.id in _OF_A_PACKAGE)
+    return "; ".join(f"{c.id}: {c.reason}" for c in failed)
+
+
+def _without_tool(work: _Work, where: str, folder: str, failed: str) -> Outcome:
+    """Everything is put back and done once more by our own engine: the judge does not pass what the tool has made."""
+    try:
+        with mounted(work.system, work.place.volume) as volume:
+            undo(Journal(volume, folder), work.system, work.progress)
+    except (ApplyError, SystemError_, OSError) as e:
+        error = ApplyError("write", f"dism: {failed}; putting it back failed: {e}", rolled_back=False)
+        error.journal = where
+        raise error from e
+    return _repair(work, None, (Note("dism-judged", {"detail": failed}),))
 
 
 def _judged(verification: Verification, diagnosis: Diagnosis) -> ResultWord:
@@ -304,6 +356,14 @@ def _interrupted(system: System, survey: Survey) -> str | None:
         if open_runs
         else None
     )
+
+
+def _half_installed(system: System, survey: Survey) -> str | None:
+    """A word on a run that was cut off while DISM worked: half of a package is in the installation then."""
+    for run in past_runs(system, survey):
+        if any(isinstance(e.step, TreeStep) and not e.done for e in run.content.open_entries):
+            return f"interrupted: DISM was cut off in an earlier repair ({run.stamp}); undo it first"
+    return None
 
 
 def run_undo(

@@ -9,7 +9,7 @@ anything else is judged, because the partition table by which volumes are found 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from rehost_payload.repair.errors import ApplyError
@@ -18,12 +18,16 @@ from rehost_payload.repair.journal import (
     FileStep,
     FolderStep,
     Journal,
+    JournalContent,
     SectorsStep,
+    Step,
+    TreeStep,
     VariableStep,
     sha256,
 )
 from rehost_payload.repair.locate import locate_disk
 from rehost_payload.repair.model import Change
+from rehost_payload.repair.tree import read_record, restore_tree, tree_conflicts
 from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable, remove_leftover
 from rehost_payload.system.protocol import Progress, System, WritableVolume
 
@@ -45,7 +49,7 @@ def undo(
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
         for entries in _stages(content.open_entries):
-            conflicts = _conflicts(entries, mounts, system)
+            conflicts = [*_conflicts(entries, mounts, system), *_in_trees(entries, content, journal, mounts)]
             if conflicts and not force:
                 raise ApplyError("conflict", "changed since by somebody else: " + "; ".join(conflicts), False)
             for entry in entries:
@@ -53,9 +57,7 @@ def undo(
                     progress(_where(entry), number, len(content.entries))
                 if isinstance(entry.step, SectorsStep):
                     mounts.close()
-                change = _restore(entry, journal, mounts, system)
-                if change is not None:
-                    changes.append(change)
+                changes += put_back(entry.step, journal, mounts, system)
                 journal.undone(entry.seq)
                 number += 1
         mounts.close()
@@ -100,6 +102,21 @@ def _conflicts(entries: Sequence[Entry], mounts: Mounts, system: System) -> list
     return found
 
 
+def _in_trees(
+    entries: Sequence[Entry], content: JournalContent, journal: Journal, mounts: Mounts
+) -> Iterator[str]:
+    """Files that somebody has changed since a tool of Windows' own did. What we wrote after it is judged for itself."""
+    for entry in entries:
+        if isinstance(entry.step, TreeStep):
+            ours = {
+                e.step.path.lower()
+                for e in content.open_entries
+                if e.seq > entry.seq and isinstance(e.step, FileStep) and e.step.volume == entry.step.volume
+            }
+            record = read_record(journal, entry.step)
+            yield from tree_conflicts(record, entry.step.after, mounts.of(entry.step.volume), ours)
+
+
 def _sector_conflict(step: SectorsStep, newer: Sequence[SectorsStep], system: System) -> str | None:
     if not step.after:
         return None
@@ -134,8 +151,17 @@ def _mixed(now: bytes, before: bytes, after: bytes, sector: int = 512) -> bool:
     )
 
 
-def _restore(entry: Entry, journal: Journal, mounts: Mounts, system: System) -> Change | None:
-    step = entry.step
+def put_back(step: Step, journal: Journal, mounts: Mounts, system: System) -> list[Change]:
+    """Undoes one step, whatever is there now."""
+    if isinstance(step, TreeStep):
+        return restore_tree(read_record(journal, step), step.after, mounts.of(step.volume), journal)
+    change = _restore(step, journal, mounts, system)
+    return [] if change is None else [change]
+
+
+def _restore(
+    step: FileStep | FolderStep | SectorsStep | VariableStep, journal: Journal, mounts: Mounts, system: System
+) -> Change | None:
     if isinstance(step, FileStep):
         return _restore_file(step, journal, mounts.of(step.volume))
     if isinstance(step, FolderStep):

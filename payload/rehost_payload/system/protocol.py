@@ -150,5 +150,28 @@ class System(Protocol):
     def firmware_variable(self, name: str) -> bytes | None: ...
 
 
+class DriverTool(Protocol):
+    """A system with a tool of Windows' own that installs driver packages: DISM."""
+
+    def driver_tool_refusal(self, build: int, root: str) -> tuple[str, dict[str, str]] | None:
+        """Why it is not to be used for the installation of this ``build`` in the folder ``root`` ("\\Windows").
+
+        The word says which reason ("platform", "absent", "older", "database", "folder"), the rest is its details; None:
+        it may be used.
+        """
+        ...
+
+    def install_driver(
+        self, disk: str, offset: int, size: int, root: str, inf: Path, waiting: Callable[[], None]
+    ) -> Path | None:
+        """Runs the tool for the package of ``inf`` on the installation in ``root`` of this volume. Returns its log.
+
+        ``waiting`` is called about twice a second. When this returns or raises, the tool has ended with everything that
+        it started, no hive of the volume is loaded, and what was written is on the disk. SystemError_: "tool" where it
+        did not succeed or took too long, others as for `System.writable`.
+        """
+        ...
+
+
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total); total 0 where it is not known."""

@@ -20,6 +20,7 @@ from rehost_payload.system.win32 import (
     ERROR_INSUFFICIENT_BUFFER,
     ERROR_MORE_DATA,
     ERROR_NO_MORE_FILES,
+    ERROR_NO_MORE_ITEMS,
     ERROR_NOT_SUPPORTED,
     VolumeFacts,
     Win32Error,
@@ -466,6 +467,23 @@ class Calls:
     def flush_key(self, key: int) -> None:
         _status("RegFlushKey", _function("advapi32", "RegFlushKey", c_int, c_void_p), key)
 
+    def loaded(self) -> Sequence[str]:
+        ask = _function(
+            "advapi32",
+            "RegEnumKeyExW",
+            c_int,
+            *(c_void_p, c_uint32, c_wchar_p, POINTER(c_uint32), c_void_p, c_void_p, c_void_p, c_void_p),
+        )
+        found: list[str] = []
+        while True:
+            name, length = ctypes.create_unicode_buffer(_NAME), c_uint32(_NAME)
+            code = ask(_LOCAL_MACHINE, len(found), name, byref(length), None, None, None, None)
+            if code == ERROR_NO_MORE_ITEMS:
+                return found
+            if code:
+                raise Win32Error("RegEnumKeyExW", int(code))
+            found.append(name.value)
+
     def value(self, path: str, name: str) -> bytes | None:
         look = _function(
             "advapi32", "RegOpenKeyExW", c_int, c_void_p, c_wchar_p, c_uint32, c_uint32, POINTER(c_void_p)
@@ -483,6 +501,39 @@ class Calls:
             return None if code else data.raw[: length.value]
         finally:
             self.close_key(int(key.value or 0))
+
+
+class Job:
+    """A job object: a process, with all that it starts from then on. Win32Error."""
+
+    def __init__(self, process: int) -> None:
+        self._handle = int(_kernel("CreateJobObjectW", c_void_p, c_void_p, c_wchar_p)(None, None))
+        try:
+            _kernel("AssignProcessToJobObject", c_int, c_void_p, c_void_p)(self._handle, process)
+        except Win32Error:
+            self._close()
+            raise
+
+    def active(self) -> int:
+        """How many of them run."""
+        ask = _kernel(
+            "QueryInformationJobObject",
+            c_int,
+            *(c_void_p, c_int, c_void_p, c_uint32, c_void_p),
+        )
+        answer = (c_uint32 * 12)()  # JOBOBJECT_BASIC_ACCOUNTING_INFORMATION
+        ask(self._handle, 1, byref(answer), ctypes.sizeof(answer), None)
+        return int(answer[10])
+
+    def end(self) -> None:
+        """Ends them all."""
+        try:
+            _kernel("TerminateJobObject", c_int, c_void_p, c_uint32)(self._handle, 1)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        _kernel("CloseHandle", c_int, c_void_p)(self._handle)
 
 
 def _transfer(function: Callable[..., Any], handle: int, offset: int, buffer: memoryview) -> int:

@@ -78,12 +78,12 @@ def loaded(registry: Registry, path: Path) -> Iterator[str]:
         yield name
     except BaseException:
         with suppress(SystemError_):
-            _unload(registry, name)
+            unload(registry, name)
         raise
-    _unload(registry, name)
+    unload(registry, name)
 
 
-def _unload(registry: Registry, name: str) -> None:
+def unload(registry: Registry, name: str) -> None:
     """Somebody else may have the key open for a moment (a scanner): tried several times."""
     for attempt in range(_PATIENCE):
         try:
@@ -91,9 +91,7 @@ def _unload(registry: Registry, name: str) -> None:
             return
         except Win32Error as error:
             if attempt == _PATIENCE - 1:
-                raise SystemError_(
-                    "registry", f"a private copy of the hive stays loaded as {name}: {error}"
-                ) from error
+                raise SystemError_("registry", f"a hive stays loaded as {name}: {error}") from error
             time.sleep(0.1)
 
 

@@ -15,7 +15,7 @@ from rehost_payload.system import terminal
 from rehost_payload.system.host import NO_NAME, Host, HostError
 from rehost_payload.system.win32 import FirmwareCalls, Registry, Win32Error
 from rehost_payload.system.win_firmware import mode
-from rehost_payload.system.win_tools import ToolError, run_tool, tool
+from rehost_payload.system.win_tools import ToolError, is_windows_pe, run_tool, tool
 
 _BIOS = r"HARDWARE\DESCRIPTION\System\BIOS"
 _POWER = {"reboot": "reboot", "poweroff": "shutdown"}
@@ -50,11 +50,8 @@ class WindowsHost(Host):
 
     @property
     def is_medium(self) -> bool:
-        """True in Windows PE: nothing else has the program that ends it."""
-        return (
-            self._environment.get("SystemRoot") is not None
-            and tool("wpeutil.exe", self._environment).is_file()
-        )
+        """True in Windows PE."""
+        return is_windows_pe(self._environment)
 
     def machine(self) -> str:
         parts = (self._bios(name) for name in ("SystemManufacturer", "SystemProductName"))

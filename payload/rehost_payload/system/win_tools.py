@@ -5,24 +5,35 @@ translated, and change, and go to a log at most.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from rehost_payload.system.win32 import Devices, Win32Error, refused
 
+if TYPE_CHECKING:
+    from rehost_payload.system.win32_calls import Job
+
 _REBOOT_NEEDED = 3010
 """DISM: done, and what was serviced must be restarted; an image that is not running need not."""
-_DISM_SECONDS = 1800.0
+DISM_SECONDS = 1800.0
+"""For one package. It takes a minute or two on a slow array; what is not done then hangs."""
 _BOOTSECT_SECONDS = 120.0
 _LETTERS = "RSTUVWYZQPONMLKJIHGFEDC"  # not X:, where Windows PE runs, and not A: and B:
 
 
+_GLANCE = 0.5  # seconds
+_GRACE = 10.0  # seconds for helpers of a program that has ended
+
+
 class ToolError(Exception):
-    """A tool could not be started."""
+    """A tool could not be started, or took too long."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +58,122 @@ def tool(name: str, environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("SystemRoot", "X:\\Windows"), "System32", name)
 
 
-def run_tool(command: Sequence[str], log: Path | None = None, limit: float | None = None) -> int:
+def run_tool(
+    command: Sequence[str],
+    log: Path | None = None,
+    limit: float | None = None,
+    waiting: Callable[[], None] = lambda: None,
+) -> int:
     """Runs a program on this console, or with its words appended to ``log``. Returns its exit code, on Windows an
-    unsigned number of 32 bits. Raises ToolError, also where it has not ended after ``limit`` seconds and was stopped."""
+    unsigned number of 32 bits. Raises ToolError.
+
+    With ``limit`` (seconds) Ctrl-C on the console does not reach the program, and ``waiting`` is called about twice a
+    second. If it has not ended by then, or we are interrupted, it is ended with everything that it has started.
+    """
     try:
-        if log is None:
-            return subprocess.run(command, check=False, timeout=limit).returncode & 0xFFFFFFFF
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            file.write(f"\r\n> {subprocess.list2cmdline(command)}\r\n".encode())
-            file.flush()
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-                timeout=limit,
-            )
-        return done.returncode & 0xFFFFFFFF
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"{command[0]}: it did not end within {limit:g} seconds and was stopped") from error
+        with _noted(command, log) as output:
+            if limit is None:
+                quiet = None if output is None else subprocess.DEVNULL
+                done = subprocess.run(
+                    command,
+                    stdin=quiet,
+                    stdout=output,
+                    stderr=subprocess.STDOUT if quiet else None,
+                    check=False,
+                )
+                return done.returncode & 0xFFFFFFFF
+            with _Started(command, output) as started:
+                return _awaited(command, started, limit, waiting)
     except OSError as error:
         raise ToolError(f"{command[0]}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _noted(command: Sequence[str], log: Path | None) -> Iterator[BinaryIO | None]:
+    """The log, with the command at its end."""
+    if log is None:
+        yield None
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(f"\r\n> {subprocess.list2cmdline(command)}\r\n".encode())
+        file.flush()
+        yield file
+
+
+def _awaited(command: Sequence[str], started: _Started, limit: float, waiting: Callable[[], None]) -> int:
+    end = time.monotonic() + limit
+    while (left := end - time.monotonic()) > 0:
+        code = started.wait(min(_GLANCE, left))
+        if code is not None:
+            return code
+        waiting()
+    raise ToolError(f"{command[0]}: it did not end within {limit:g} seconds and was stopped")
 
 
 class Run(Protocol):
     """`run_tool`, or what a test has in its place."""
 
     def __call__(
-        self, command: Sequence[str], log: Path | None = None, limit: float | None = None
+        self,
+        command: Sequence[str],
+        log: Path | None = None,
+        limit: float | None = None,
+        waiting: Callable[[], None] = ...,
     ) -> int: ...
+
+
+class _Started:
+    """A program in a group of its own; leaving the block ends what is left of it."""
+
+    def __init__(self, command: Sequence[str], output: BinaryIO | None) -> None:
+        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            creationflags=flags,
+            start_new_session=not flags,
+        )
+        self._job = _job_of(self._process)
+
+    def __enter__(self) -> _Started:
+        return self
+
+    def wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(seconds) & 0xFFFFFFFF
+        except subprocess.TimeoutExpired:
+            return None
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if self._job is not None:
+            deadline = time.monotonic() + (0 if failed else _GRACE)
+            while self._job.active() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            self._job.end()
+        elif sys.platform != "win32":
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+
+def _job_of(process: subprocess.Popen[bytes]) -> Job | None:
+    """What the program starts from now on can be ended with it. None where there are no jobs, or it has ended."""
+    if sys.platform == "win32":
+        from rehost_payload.system.win32_calls import Job
+
+        with suppress(Win32Error):
+            return Job(int(process._handle))
+    return None
+
+
+def is_windows_pe(environment: Mapping[str, str] = os.environ) -> bool:
+    """Nothing else has the program that ends it."""
+    return environment.get("SystemRoot") is not None and tool("wpeutil.exe", environment).is_file()
 
 
 def dism_may_service(running_build: int, target_build: int) -> bool:
@@ -86,7 +182,14 @@ def dism_may_service(running_build: int, target_build: int) -> bool:
 
 
 def add_driver(
-    windows: str, inf: str, logs: Path, *, environment: Mapping[str, str] = os.environ, run: Run = run_tool
+    windows: str,
+    inf: str,
+    logs: Path,
+    *,
+    waiting: Callable[[], None] = lambda: None,
+    limit: float = DISM_SECONDS,
+    environment: Mapping[str, str] = os.environ,
+    run: Run = run_tool,
 ) -> Done:
     r"""Adds a driver package to the installation on ``windows`` ("S:\"), signed ones only. Raises ToolError."""
     log = logs / "dism.log"
@@ -99,7 +202,7 @@ def add_driver(
         f"/LogPath:{log}",
         "/LogLevel:3",
     )
-    return Done(command, run(command, logs / "dism-output.log", _DISM_SECONDS), log)
+    return Done(command, run(command, logs / "dism-output.log", limit, waiting), log)
 
 
 def write_boot_code(

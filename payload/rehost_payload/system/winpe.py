@@ -34,6 +34,7 @@ from rehost_payload.system.win32 import (
     refused,
 )
 from rehost_payload.system.win_disks import WindowsDisk, disk_number, opened, volume_device
+from rehost_payload.system.win_dism import Dism
 from rehost_payload.system.win_files import WindowsFiles
 from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_tools import (
@@ -86,6 +87,7 @@ class WinPeSystem:
         self._make_volume = make_volume
         self._sleep = sleep
         self._run = run
+        self._dism = Dism(api, environment, run)
         self._problems: list[str] = []
         self._mounts: Shared[tuple[int, int], _Mount] = Shared()
 
@@ -208,6 +210,23 @@ class WinPeSystem:
                 if marked and not facts.dirty:
                     with suppress(SystemError_):  # a disk that has vanished
                         volume.remove(BUSY_NAME)
+
+    def driver_tool_refusal(self, build: int, root: str) -> tuple[str, dict[str, str]] | None:
+        return self._dism.refusal(build, root)
+
+    def install_driver(
+        self, disk: str, offset: int, size: int, root: str, inf: Path, waiting: Callable[[], None]
+    ) -> Path | None:
+        """See DriverTool.install_driver."""
+        where = f"{disk} at {offset:#x}"
+        with self._shared(disk, offset, size) as mount:
+            try:
+                with lettered(self._api, mount.root) as letter:
+                    return self._dism.install(letter, root, inf, waiting)
+            except Win32Error as error:
+                raise refused(error, where) from error
+            finally:
+                self._flush(mount.root, where)  # the volume may stay in use, for the journal
 
     def _volume_name(self, root: str) -> str:
         """Its letter, where it has one."""

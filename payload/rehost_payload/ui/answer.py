@@ -9,6 +9,7 @@ Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT, exFAT
     after = "poweroff"       # "reboot", "poweroff" or "menu"
     windows = "disk0p4:\\\\Windows"   # which one, where there are several
     system_volume = "disk0p1"
+    engine = "dism"                   # what installs driver packages: "portable" (Rehost itself) or "dism"
     # mode = "capture":
     targets = ["label:BACKUP1", "label:BACKUP2"]   # or "disk1p1"; one or two
     vms = ["web01", "db01"]                        # names or GUIDs; without it: all
@@ -16,7 +17,7 @@ Answer file: ``rehost.toml`` at the root of a volume labelled REHOST (FAT, exFAT
     with_iso = false                               # true: ISO images too
 
 Kernel command line: ``rehost.run=repair rehost.yes=1 rehost.lang=de rehost.after=reboot rehost.poweroff=1
-rehost.windows=... rehost.system_volume=... rehost.targets=label:BACKUP1,label:BACKUP2 rehost.vms=web01,db01
+rehost.windows=... rehost.system_volume=... rehost.engine=dism rehost.targets=label:BACKUP1,label:BACKUP2 rehost.vms=web01,db01
 rehost.config_only=1 rehost.with_iso=1``; what it says goes before the file. Anything that is not understood
 stops everything: an order that was misread must not be carried out.
 """
@@ -31,6 +32,7 @@ from rehost_payload.ui.texts import LANGUAGES
 
 MODES = ("repair", "survey", "undo", "capture", "menu")
 AFTER = ("reboot", "poweroff", "menu")
+ENGINES = ("portable", "dism")
 
 
 class OrdersError(Exception):
@@ -55,6 +57,7 @@ class Orders(NamedTuple):
     vms: tuple[str, ...] | None = None
     config_only: bool | None = None
     with_iso: bool | None = None
+    engine: str | None = None
 
     @property
     def unattended(self) -> bool:
@@ -75,13 +78,14 @@ _FILE_KEYS: dict[str, type] = {
     "after": str,
     "windows": str,
     "system_volume": str,
+    "engine": str,
     "targets": list,
     "vms": list,
     "config_only": bool,
     "with_iso": bool,
 }
 _KIND_WORDS = {bool: "true or false", str: "a text in quotes", list: 'a list of texts ["...", "..."]'}
-_ALLOWED = {"mode": MODES, "after": AFTER, "language": LANGUAGES}
+_ALLOWED = {"mode": MODES, "after": AFTER, "language": LANGUAGES, "engine": ENGINES}
 
 
 def parse_answer(data: bytes, source: str) -> Orders:
@@ -117,6 +121,8 @@ def _checked(values: dict[str, Any], source: str) -> Orders:
         if value in ("", []):
             raise OrdersError(source, f"'{key}' is empty")
     _check_capture(values, source)
+    if "engine" in values and values.get("mode") not in (None, "repair"):
+        raise OrdersError(source, f"'engine' belongs to mode 'repair', not to '{values['mode']}'")
     found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Orders(**found, sources=(source,))
 
@@ -134,7 +140,7 @@ def _check_capture(values: dict[str, Any], source: str) -> None:
 # --- the kernel command line -------------------------------------------------------------------------------
 
 _WORDS = {"run": "mode", "yes": "yes", "lang": "language", "after": "after", "windows": "windows"}
-_WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff"}
+_WORDS |= {"system_volume": "system_volume", "poweroff": "poweroff", "engine": "engine"}
 _WORDS |= {"targets": "targets", "vms": "vms", "config_only": "config_only", "with_iso": "with_iso"}
 _FLAGS = ("yes", "poweroff", "config_only", "with_iso")
 _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}

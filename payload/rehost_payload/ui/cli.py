@@ -192,6 +192,15 @@ def verify(
 @click.command()
 @click.option("--yes", is_flag=True, help="The consent: write without asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option(
+    "--engine",
+    type=click.Choice(["portable", "dism"]),
+    default="portable",
+    show_default=True,
+    help="What installs driver packages. portable: Rehost itself, on every medium, each write old or new even in a power "
+    "cut. dism: Windows' own tool, in a Windows PE that is at least as new as the Windows to be repaired; Rehost saves "
+    "before what it may change, and does it itself where DISM may not or fails.",
+)
 @_choices
 @_json
 @language_option
@@ -201,6 +210,7 @@ def repair(
     ctx: click.Context,
     yes: bool,
     dry_run: bool,
+    engine: str,
     windows: str | None,
     system_volume: str | None,
     disk: str | None,
@@ -218,13 +228,15 @@ def repair(
       rehost repair --dry-run
       rehost repair --yes --json
       rehost repair --windows 'disk0p3:\\Windows'
+      rehost repair --engine dism --dry-run
     """
-    from rehost_payload.repair.model import Choices
+    from rehost_payload.repair.model import Choices, Engine
     from rehost_payload.repair.session import Consent
     from rehost_payload.ui.run import EXIT
 
     worker = _worker(texts_of(language), quiet=as_json)
     worker.attended = not yes
+    worker.engine = Engine(engine)
     choices = Choices(windows, system_volume, disk)
     if yes:
         ask = worker.consenting(choices)

@@ -134,8 +134,20 @@ CHECKS: frozenset[str] = _params(
     "verify.driver-chain verify.driver-filters"
 )
 
+NOTES: dict[str, frozenset[str]] = {
+    "dism-chosen": _params(""),
+    "dism-used": _params(""),
+    "dism-platform": _params(""),
+    "dism-absent": _params(""),
+    "dism-older": _params("running target"),
+    "dism-database": _params("target"),
+    "dism-folder": _params("folder"),
+    "dism-failed": _params("detail"),
+    "dism-judged": _params("detail"),
+}
+
 # ApplyError's codes, then those that only this package uses
 ERRORS: frozenset[str] = _params(
     "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
-    "conflict mount boot-code file-system busy report internal other"
+    "conflict mount boot-code file-system busy interrupted report internal other"
 ) | {f"driver-{code}" for code in CODES}

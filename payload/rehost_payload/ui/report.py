@@ -144,6 +144,7 @@ def _context(report: Report, language: str) -> dict[str, Any]:
         "action_text": show.action_text,
         "action_details": show.action_details,
         "change_kind": show.change_kind,
+        "note_text": show.note_text,
         "state_before": lambda state: show.before_text(state, t, None),
         "state_after": lambda state: show.after_text(state, t, None),
         "rolled_back_text": show.rolled_back_text,

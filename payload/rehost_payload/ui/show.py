@@ -32,6 +32,7 @@ from rehost_payload.repair.model import (
     EditStore,
     Finding,
     InjectDriver,
+    Note,
     PatchBytes,
     Plan,
     RebuildGpt,
@@ -159,7 +160,11 @@ class Page:
         out += self.wrap(self.t.part("result", word, "title") or word)
         if result.journal:
             out += self.wrap(self.t("show.originals", where=result.journal))
+        out += self.notes(result.notes)
         return out + self.wrap(f"{self.t('show.next')}: {self.t.part('result', word, 'next') or ''}")
+
+    def notes(self, notes: Iterable[Note]) -> list[str]:
+        return [line for note in notes for line in self.wrap(note_text(note, self.t))]
 
     def error(self, error: str) -> list[str]:
         code, detail = split_error(error)
@@ -406,6 +411,10 @@ def before_text(state: str, t: Texts, limit: int | None = 16) -> str:
 
 def after_text(state: str, t: Texts, limit: int | None = 16) -> str:
     return t("change.removed") if state == "absent" else before_text(state, t, limit)
+
+
+def note_text(note: Note, t: Texts) -> str:
+    return t(f"note.{note.id}", **note.params)
 
 
 def split_error(error: str) -> tuple[str, str]:

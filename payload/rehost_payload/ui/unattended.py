@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rehost_payload.repair.model import Choices
+from rehost_payload.repair.model import Choices, Engine
 from rehost_payload.repair.session import Outcome
 from rehost_payload.system.host import Host, HostError
 from rehost_payload.ui.answer import Orders, OrdersError
@@ -74,6 +74,7 @@ def carry_out(
 
 def _run(orders: Orders, worker: Worker) -> Outcome:
     choices = Choices(orders.windows, orders.system_volume)
+    worker.engine = Engine(orders.engine or Engine.PORTABLE)
     if orders.mode == "survey":
         return worker.survey()
     if not orders.yes:

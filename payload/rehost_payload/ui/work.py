@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from rehost_payload.repair.diagnose import diagnose
+from rehost_payload.repair.dism import chosen_tool
 from rehost_payload.repair.journal import make_folders
-from rehost_payload.repair.model import Choices, Diagnosis, Plan
+from rehost_payload.repair.model import Choices, Diagnosis, Engine, Plan
 from rehost_payload.repair.places import JournalPlace, journal_places
 from rehost_payload.repair.plan import plan as make_plan
 from rehost_payload.repair.session import Consent, Outcome, PastRun, run_repair, run_survey, run_undo
@@ -97,6 +98,7 @@ class Worker:
     keep: Path | None = None
     attended: bool = True  # False: nobody is there to turn pages
     kept: str | None = None  # where the last survey's report went
+    engine: Engine = Engine.PORTABLE
 
     # --- showing -------------------------------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class Worker:
         findings = len(lines)
         if plan.actions:
             lines += page.plan(plan)
+            lines += page.notes(chosen_tool(plan, self.system, self.engine)[1])
             if place is None:
                 lines += page.wrap(self.texts("menu.originals-nowhere"))
             else:
@@ -208,7 +211,7 @@ class Worker:
     def repair(self, ask: Callable[..., Consent], choices: Choices, dry_run: bool = False) -> Outcome:
         self.progress.label = self.texts("progress.survey")
         with one_interrupt():
-            outcome = run_repair(self.system, ask, choices, self.progress, dry_run, self.files)
+            outcome = run_repair(self.system, ask, choices, self.progress, dry_run, self.files, self.engine)
         self.progress.close()
         return outcome
 

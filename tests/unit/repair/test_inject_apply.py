@@ -107,7 +107,7 @@ class Lab:
         self.runs += 1
         with self._home() as volume:
             journal = Journal.create(volume, self._run, {})
-            return apply_plan(Plan(actions, ()), self.machine, journal)
+            return apply_plan(Plan(actions, ()), self.machine, journal).changes
 
     def undo(self, force: bool = False) -> tuple[Change, ...]:
         with self._home() as volume:

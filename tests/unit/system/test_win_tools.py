@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class Runs:
         self.commands: list[list[str]] = []
         self.limits: list[float | None] = []
 
-    def __call__(self, command: Sequence[str], log: Path | None = None, limit: float | None = None) -> int:
+    def __call__(
+        self, command: Sequence[str], log: Path | None = None, limit: float | None = None, *more: object
+    ) -> int:
         self.commands.append(list(command))
         self.limits.append(limit)
         return self.code
@@ -99,6 +102,55 @@ def test_a_program_is_run_and_its_words_go_to_a_log(tmp_path: Path) -> None:
     for where in (log, None):
         with pytest.raises(ToolError, match=r"did not end within 0\.2 seconds"):
             run_tool([sys.executable, "-c", "import time; time.sleep(60)"], where, 0.2)
+
+
+CHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(60)
+"""
+
+
+def nothing() -> None:
+    pass
+
+
+def has_ended(pid: int) -> bool:
+    """A process that was killed takes a moment to go, and then waits for whoever started it."""
+    for _ in range(300):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_program_with_a_time_limit(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    assert run_tool([sys.executable, "-c", "import sys; print('ü'); sys.exit(50)"], log, 60, nothing) == 50
+    assert run_tool([sys.executable, "-c", "pass"], log, 60, nothing) == 0
+    assert log.read_bytes().count(b"> ") == 2
+    with pytest.raises(ToolError, match="absent"):
+        run_tool([str(tmp_path / "absent.exe")], log, 60, nothing)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_what_hangs_is_ended_with_what_it_has_started(
+    tmp_path: Path, error: type[BaseException] | None
+) -> None:
+    note = tmp_path / "pid"
+
+    def waiting() -> None:
+        if error is not None and note.exists() and note.read_text():
+            raise error
+
+    limit = 5.0 if error is None else 60.0
+    with pytest.raises(error or ToolError, match=None if error else "did not end within 5 seconds"):
+        run_tool([sys.executable, "-c", CHILD, str(note)], tmp_path / "log", limit, waiting)
+    assert has_ended(int(note.read_text()))
 
 
 # --- drive letters -------------------------------------------------------------------------------------------

@@ -23,27 +23,12 @@ from support import disks, regf, windows
 from support.disks import MIB, DiskLayout
 from support.image_system import ImageVolume
 from support.regf import K, V
-from support.win32_machine import Device, FakeDisk, Machine, Part, multi
+from support.win32_machine import Device, FakeDisk, Machine, Part, pci
 
 RAID = r"PCI\VEN_9005&DEV_028D&SUBSYS_05569005&REV_01\4&1&0&0008"
 AHCI = r"PCI\VEN_1022&DEV_7901&SUBSYS_7C371462&REV_51\4&2&0&0009"
 NETWORK = r"PCI\VEN_8086&DEV_1539&SUBSYS_15398086&REV_03\4&3&0&000A"
 DISK = r"SCSI\Disk&Ven_Adaptec&Prod_Array\5&1&0&000000"
-
-
-def pci(parent: str, hardware: str, code: str, bus: int, address: int, service: str) -> Device:
-    vendor = hardware.partition("\\")[2].partition("&SUBSYS")[0]
-    ids = multi(rf"PCI\{hardware.partition(chr(92))[2].rpartition(chr(92))[0]}", rf"PCI\{vendor}&CC_{code}")
-    return Device(
-        parent,
-        {
-            2: ids,
-            3: multi(rf"PCI\{vendor}", rf"PCI\VEN_{vendor[4:8]}", rf"PCI\CC_{code}", rf"PCI\CC_{code[:4]}"),
-            5: (service + "\0").encode("utf-16-le"),
-            0x16: struct.pack("<I", bus),
-            0x1D: struct.pack("<I", address),
-        },
-    )
 
 
 def tree() -> dict[str, Device]:

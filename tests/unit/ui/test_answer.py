@@ -33,12 +33,15 @@ language = "de"
 after = "poweroff"
 windows = 'disk0p4:\\Windows'
 system_volume = "disk0p1"
+engine = "dism"
 """
 
 
 def test_the_whole_schema() -> None:
     orders = parse_answer(FULL.encode(), "here")
-    assert orders == Orders("repair", True, "de", "poweroff", "disk0p4:\\Windows", "disk0p1", ("here",))
+    assert orders == Orders(
+        "repair", True, "de", "poweroff", "disk0p4:\\Windows", "disk0p1", ("here",), engine="dism"
+    )
     assert orders.unattended
 
 
@@ -59,6 +62,8 @@ def test_windows_editor_puts_a_mark_in_front() -> None:
         ("[run]\nlanguage = 'fr'", "must be one of en, de"),
         ("[run]\nafter = 'explode'", "must be one of reboot"),
         ("[run]\nwindows = ''", "'windows' is empty"),
+        ("[run]\nengine = 'magic'", "'engine' must be one of portable, dism, not 'magic'"),
+        ("[run]\nmode = 'survey'\nengine = 'dism'", "'engine' belongs to mode 'repair', not to 'survey'"),
         ("[run]\nwindows = 3", "'windows' must be a text"),
         ("[run", "not valid TOML"),
         ("\x00", "not valid TOML"),
@@ -94,6 +99,7 @@ def test_junk_is_an_orders_error(data: bytes) -> None:
         ("rehost.poweroff=0 rehost.run=menu", Orders("menu")),
         ("rehost.after=reboot rehost.run=repair", Orders("repair", after="reboot")),
         ("rehost.poweroff=1 rehost.after=poweroff", Orders(after="poweroff")),
+        ("rehost.engine=dism", Orders(engine="dism")),
         ('rehost.windows="disk0p4:\\My Windows"', Orders(windows="disk0p4:\\My Windows")),
         ('"rehost.windows=disk0p4:\\My Windows" x', Orders(windows="disk0p4:\\My Windows")),
         ("rehost.keymap=de rehost.shell", Orders()),
@@ -118,6 +124,7 @@ def test_command_line(line: str, orders: Orders) -> None:
         ("rehost.after=reboot rehost.poweroff=1", "contradict"),
         ("rehost.run=repair rehost.run=undo", "contradict"),
         ("rehost.windows=", "is empty"),
+        ("rehost.engine=none", "must be one of portable, dism"),
     ],
 )
 def test_command_line_that_is_not_understood(line: str, says: str) -> None:

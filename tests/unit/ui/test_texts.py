@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import rehost_payload
 from rehost_payload.repair.model import ResultWord, Severity, Verdict
 from rehost_payload.survey.model import StoreState
-from rehost_payload.ui.registry import CHECKS, ERRORS, FINDINGS
+from rehost_payload.ui.registry import CHECKS, ERRORS, FINDINGS, NOTES
 from rehost_payload.ui.texts import LANGUAGES, Texts, ascii_fold, clean, language_of
 
 PAYLOAD = Path(rehost_payload.__file__).parent
@@ -97,6 +97,16 @@ def test_every_check_error_word_and_state_has_its_texts(language: str) -> None:
     assert all(t.has(f"store.{s.value}") for s in StoreState)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_note_has_its_text(language: str) -> None:
+    texts = {k.split("/")[2]: v for k, v in flat(language).items() if k.startswith("/note/")}
+    assert set(texts) == set(NOTES)
+    for note, params in NOTES.items():
+        assert placeholders(texts[note]) == params, note
+    used = {node.value for _, node in constants("repair") if NOTE_ID.fullmatch(node.value)}
+    assert used | {f"dism-{word}" for word in REFUSALS} == set(NOTES)
+
+
 def constants(folder: str) -> Iterator[tuple[Path, ast.Constant]]:
     for path in sorted((PAYLOAD / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -105,6 +115,8 @@ def constants(folder: str) -> Iterator[tuple[Path, ast.Constant]]:
 
 
 FINDING_ID = re.compile(r"(boot|firmware|esp|bios|disk|driver|volume|windows)\.[a-z][a-z-]+")
+NOTE_ID = re.compile(r"dism-[a-z]+")
+REFUSALS = ("platform", "absent", "older", "database", "folder")
 CHECK_ID = re.compile(r"verify\.[a-z][a-z-]+")
 
 
