@@ -115,7 +115,9 @@ def _image(medium: Medium, starts: dict[str, Start], boot: _Boot) -> str:
     index, count = wim.header.boot_index, sum(b.is_metadata for b in wim.blobs)
     if not 0 < index <= count:
         raise Broken(f"{name}: its boot index is {index}, and it has {count} images")
-    if wim.metadata_blob(index).resource.offset != wim.header.boot_metadata.offset:
+    if wim.header.images != count:
+        raise Broken(f"{name}: the header speaks of {wim.header.images} images, and it has {count}")
+    if wim.metadata_blob(index).resource != wim.header.boot_metadata:
         raise Broken(f"{name}: the header leads to another image than its boot index {index}")
     tree = wim.tree(index)
     boot.wim, boot.tree = wim, tree

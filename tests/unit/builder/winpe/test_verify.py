@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import sys
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +12,10 @@ from click.testing import CliRunner
 
 from rehost_builder.cli import main
 from rehost_builder.errors import BuildError
-from rehost_builder.media.iso_reader import open_iso
-from rehost_builder.media.udf import BootEntries, write_winpe_iso
-from rehost_builder.progress import Progress
 from rehost_builder.verify.model import MediumReport, Verdict
 from rehost_builder.verify.run import verify_medium
-from rehost_builder.wim.append import append
-from rehost_builder.wim.reader import Wim
-from rehost_builder.winpe.build import WinpeOptions, build_winpe_iso
 from support import windows_media as media
-from support.packages import put
-from support.pe_image import make_pe
-
-_EXTENSIONS = (
-    "_socket",
-    "select",
-    "_overlapped",
-    "_bz2",
-    "_lzma",
-    "unicodedata",
-    "pyexpat",
-    "_decimal",
-    "_hashlib",
-)
-
-
-@pytest.fixture(scope="session")
-def medium(tmp_path_factory: pytest.TempPathFactory, iso: Path) -> Path:
-    """Built by the product, with a driver package and a Python that has all names of the standard library."""
-    work = tmp_path_factory.mktemp("verify")
-    put(work / "packages/exraid")
-    package = media.embeddable(
-        work / "python.zip", more={"python312.zip": _standard_library(work / "lib.zip")} | {
-            f"{name}.pyd": make_pe(fill=name.encode(), minimum_os=(6, 0)) for name in _EXTENSIONS
-        },
-    )  # fmt: skip
-    options = WinpeOptions(
-        media=(iso,), output=work / "rehost.iso", python_embed=str(package), cache=work / "cache",
-        epoch=1_700_000_000, drivers=(work / "packages",), allow_unverified=True,
-    )  # fmt: skip
-    build_winpe_iso(options, Progress({}, quiet=True))
-    return work / "rehost.iso"
-
-
-def _standard_library(target: Path) -> bytes:
-    folder = Path(os.__file__).parent
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in sorted(folder.rglob("*.py")):
-            name = path.relative_to(folder).as_posix()
-            if name.split("/")[0].removesuffix(".py") in sys.stdlib_module_names and "/test" not in name:
-                archive.writestr(f"{name}c", b"compiled")
-    return target.read_bytes()
+from support.taken_apart import Parts, digest
 
 
 def failed(report: MediumReport) -> list[str]:
@@ -77,55 +26,8 @@ def verdicts(report: MediumReport) -> dict[str, str]:
     return {p.name: p.verdict.value for p in report.points}
 
 
-# --- a medium taken apart and put together again
-
-
-class Parts:
-    """The files of a medium, to be changed. `write` makes lists and image fit again, so that only the change is wrong."""
-
-    def __init__(self, iso: Path) -> None:
-        with iso.open("rb") as f:
-            image = open_iso(f)
-            self.files = {p: image.content(x) for p, x in image.best.files.items() if p != "boot.cat"}
-            entries = [image.read(e.offset, e.load * 512) for e in image.boot]
-        self.bios, self.efi = entries
-        self.build: dict[str, Any] = json.loads(self.files["build.json"])
-        self.wim = "sources/boot.wim"
-
-    def write(self, target: Path, *, listed: bool = True) -> Path:
-        if listed:
-            old = {f["path"]: f for f in self.build["medium"]}
-            own = {"build.json", "README.txt", "Export-Guardian.ps1", "SHA256SUMS"}
-            self.build["medium"] = [
-                {**old.get(p, {"origin": "media"}), "path": p, "size": len(d), "sha256": digest(d)}
-                for p, d in sorted(self.files.items()) if p not in own
-            ]  # fmt: skip
-            self.build["boot_images"] = {"bios": digest(self.bios), "efi": digest(self.efi)}
-            self.files["build.json"] = json.dumps(self.build).encode()
-            self.files["SHA256SUMS"] = "".join(
-                f"{digest(d)}  {p}\n" for p, d in sorted(self.files.items()) if p != "SHA256SUMS"
-            ).encode()
-        write_winpe_iso(
-            target, self.files, BootEntries(self.bios, self.efi), label="REHOST", epoch=1_700_000_000
-        )
-        return target
-
-    def change_image(self, work: Path, add: Mapping[str, bytes], remove: tuple[str, ...] = ()) -> None:
-        path = work / "old.wim"
-        path.write_bytes(self.files[self.wim])
-        with path.open("rb") as f:
-            changed = append(Wim(f), path, 1, dict(add), epoch=1_700_000_000, remove=remove)
-            from rehost_builder.content import read_content
-
-            self.files[self.wim] = read_content(changed.content)
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def test_what_was_built_passes(medium: Path) -> None:
-    report = verify_medium(medium, thorough=True)
+def test_what_was_built_passes(finished: Path) -> None:
+    report = verify_medium(finished, thorough=True)
     assert report.passed, [p for p in report.points if p.verdict is not Verdict.PASS]
     found = verdicts(report)
     # the stand-ins' signatures sign nothing
@@ -141,11 +43,11 @@ def test_what_was_built_passes(medium: Path) -> None:
         "wimlib",
     } <= set(found)
     assert next(p.reason for p in report.points if p.name == "secure-boot").count(media.PCA_2011) == 3
-    assert (report.base, report.size) == ("winpe", medium.stat().st_size)
+    assert (report.base, report.size) == ("winpe", finished.stat().st_size)
 
 
-def test_taken_apart_and_put_together_it_still_passes(tmp_path: Path, medium: Path) -> None:
-    assert failed(verify_medium(Parts(medium).write(tmp_path / "a.iso"))) == []
+def test_taken_apart_and_put_together_it_still_passes(tmp_path: Path, finished: Path) -> None:
+    assert failed(verify_medium(Parts(finished).write(tmp_path / "a.iso"))) == []
 
 
 # --- one fault each
@@ -204,35 +106,35 @@ FAULTS: dict[str, tuple[Callable[[Parts], None], set[str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_the_medium(tmp_path: Path, medium: Path, fault: str) -> None:
+def test_a_fault_of_the_medium(tmp_path: Path, finished: Path, fault: str) -> None:
     change, expected = FAULTS[fault]
-    parts = Parts(medium)
+    parts = Parts(finished)
     change(parts)
     report = verify_medium(parts.write(tmp_path / "a.iso"))
     assert set(failed(report)) == expected, report.points
     assert not report.passed
 
 
-def test_a_flipped_byte(tmp_path: Path, medium: Path) -> None:
-    parts = Parts(medium)
+def test_a_flipped_byte(tmp_path: Path, finished: Path) -> None:
+    parts = Parts(finished)
     for path, points in (
         ("README.txt", {"checksums"}),
         ("bootmgr", {"checksums", "description"}),
     ):
-        changed = Parts(medium)
+        changed = Parts(finished)
         _flip(changed, path)
         assert set(failed(verify_medium(changed.write(tmp_path / "a.iso", listed=False)))) == points
     parts.efi = parts.efi[:-1] + b"x"
     assert failed(verify_medium(parts.write(tmp_path / "a.iso", listed=False))) == ["boot-images"]
 
 
-def test_missing_and_additional_files(tmp_path: Path, medium: Path) -> None:
-    parts = Parts(medium)
+def test_missing_and_additional_files(tmp_path: Path, finished: Path) -> None:
+    parts = Parts(finished)
     del parts.files["README.txt"]
     report = verify_medium(parts.write(tmp_path / "a.iso", listed=False))
     assert failed(report) == ["checksums"]
     assert "README.txt is missing" in next(p.reason for p in report.points if p.name == "checksums")
-    parts = Parts(medium)
+    parts = Parts(finished)
     parts.files["autounattend.xml"] = b"<unattend/>"
     report = verify_medium(parts.write(tmp_path / "a.iso", listed=False))
     assert failed(report) == ["checksums"]
@@ -241,9 +143,9 @@ def test_missing_and_additional_files(tmp_path: Path, medium: Path) -> None:
     )
 
 
-def test_an_image_that_is_cut_off(tmp_path: Path, medium: Path) -> None:
+def test_an_image_that_is_cut_off(tmp_path: Path, finished: Path) -> None:
     target = tmp_path / "a.iso"
-    data = medium.read_bytes()
+    data = finished.read_bytes()
     target.write_bytes(data[: len(data) * 9 // 10])
     report = verify_medium(target)
     assert failed(report) == ["whole"]
@@ -266,8 +168,10 @@ def _app(name: str) -> str:
         ("Rehost/start.cmd", {"start", "additions"}),
     ],
 )
-def test_what_is_missing_in_the_boot_image(tmp_path: Path, medium: Path, gone: str, points: set[str]) -> None:
-    parts = Parts(medium)
+def test_what_is_missing_in_the_boot_image(
+    tmp_path: Path, finished: Path, gone: str, points: set[str]
+) -> None:
+    parts = Parts(finished)
     parts.change_image(tmp_path, {}, (gone,))
     report = verify_medium(parts.write(tmp_path / "a.iso"))
     assert set(failed(report)) == points
@@ -295,16 +199,16 @@ def _forget(parts: Parts, work: Path, gone: str) -> None:
         ("Rehost/python/_ctypes.pyd", "_ctypes"),
     ],
 )
-def test_a_module_that_nobody_thought_of(tmp_path: Path, medium: Path, gone: str, module: str) -> None:
-    parts = Parts(medium)
+def test_a_module_that_nobody_thought_of(tmp_path: Path, finished: Path, gone: str, module: str) -> None:
+    parts = Parts(finished)
     _forget(parts, tmp_path, gone)
     report = verify_medium(parts.write(tmp_path / "a.iso"))
     assert failed(report) == ["imports"]
     assert f"{module}, which " in next(p.reason for p in report.points if p.name == "imports")
 
 
-def test_start_files_with_line_feeds_alone(tmp_path: Path, medium: Path) -> None:
-    parts = Parts(medium)
+def test_start_files_with_line_feeds_alone(tmp_path: Path, finished: Path) -> None:
+    parts = Parts(finished)
     data = b"wpeinit\ncall X:\\Rehost\\start.cmd\n"
     parts.change_image(tmp_path, {"Windows/System32/startnet.cmd": data})
     for file in parts.build["added"]:
@@ -319,16 +223,16 @@ def test_start_files_with_line_feeds_alone(tmp_path: Path, medium: Path) -> None
     assert "does not start rehost" in next(p.reason for p in report.points if p.name == "start")
 
 
-def test_a_driver_file_that_was_changed(tmp_path: Path, medium: Path) -> None:
-    parts = Parts(medium)
+def test_a_driver_file_that_was_changed(tmp_path: Path, finished: Path) -> None:
+    parts = Parts(finished)
     file = next(f for f in parts.build["added"] if f["path"].endswith("exraid.inf"))
     parts.change_image(tmp_path, {file["path"]: b"; nothing\r\n"})
     assert failed(verify_medium(parts.write(tmp_path / "a.iso"))) == ["drivers"]
 
 
-def test_a_stream_that_was_changed_on_the_medium(tmp_path: Path, medium: Path) -> None:
+def test_a_stream_that_was_changed_on_the_medium(tmp_path: Path, finished: Path) -> None:
     """Bytes changed in the finished image, behind every list's back but SHA256SUMS."""
-    data = bytearray(medium.read_bytes())
+    data = bytearray(finished.read_bytes())
     at = data.index(b"What happens between the start of Windows PE")
     data[at] ^= 0x20
     (tmp_path / "a.iso").write_bytes(data)
@@ -343,22 +247,22 @@ def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(main, ["verify", *map(str, arguments)])
 
 
-def test_the_command(tmp_path: Path, medium: Path) -> None:
-    done = run(medium, "-q")
+def test_the_command(tmp_path: Path, finished: Path) -> None:
+    done = run(finished, "-q")
     assert done.exit_code == 0, done.output
     assert done.output.endswith("(1 of these not needed).\n")
-    done = run(medium, "--json")
+    done = run(finished, "--json")
     found = json.loads(done.stdout)
     assert found["exit_code"] == 0
     assert {p["verdict"] for p in found["verification"]["points"]} == {"PASS", "UNKNOWN"}
-    parts = Parts(medium)
+    parts = Parts(finished)
     _boot_index_0(parts)
     assert run(parts.write(tmp_path / "a.iso"), "-q").exit_code == 3
     (tmp_path / "b.iso").write_bytes(b"no image")
     done = run(tmp_path / "b.iso", "-q")
     assert done.exit_code == 1
     assert "rehost verify --image" in done.output
-    done = run(medium, "--image", medium)
+    done = run(finished, "--image", finished)
     assert done.exit_code == 2
     assert "--image is for the disk of a server" in done.output
     assert run("--thorough").exit_code == 2
