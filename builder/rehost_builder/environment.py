@@ -57,15 +57,32 @@ def check_space(output: Path, need: int) -> None:
 
 
 @contextmanager
+def named(file: Path | str) -> Iterator[None]:
+    """Names ``file`` in errors of the operating system that name none: read(2) and write(2) only know a number."""
+    try:
+        yield
+    except OSError as e:
+        if e.filename is None and e.errno is not None:
+            e.filename = str(file)
+        raise
+
+
+@contextmanager
 def clear_messages(output: Path, *also: Path) -> Iterator[None]:
     """Turns the operating system's errors into one sentence and a next step."""
     try:
         yield
     except OSError as e:
         where = e.filename or output
-        if e.errno == errno.ENOSPC:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BuildError(
-                f"the disk is full while writing {where}", "free some space, or set TMPDIR"
+                f"the disk is full while writing {where}",
+                "free some space there; -o, --cache and TMPDIR lead to other disks",
+            ) from None
+        if e.errno == errno.EFBIG:
+            raise BuildError(
+                f"{where}: the file system takes no file of this size",
+                "write to another disk (FAT32 ends at 4 GiB); -o, --cache and TMPDIR lead there",
             ) from None
         places = " and ".join(str(p) for p in (*also, output.parent))
         raise BuildError(f"{where}: {e.strerror or e}", f"check {places}") from None

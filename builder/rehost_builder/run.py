@@ -63,10 +63,14 @@ def run(
     return (done.stdout or b"").decode("utf-8", "replace")
 
 
+_ECHOES = ("Some index files failed", "Exiting with error code")
+"""What apt and wimlib say after the cause."""
+
+
 def last_words(stderr: bytes, returncode: int) -> str:
     """The lines of a failed program that say why: its errors if it marks them, else its last three lines."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    marked = [line for line in lines if line.startswith(("E:", "Err:", "error", "ERROR"))]
-    marked = [line for line in marked if "Some index files failed" not in line]  # apt's echo of the cause
+    marked = [line for line in lines if line.startswith(("E:", "Err:", "error", "ERROR", "[ERROR]"))]
+    marked = [line for line in marked if not any(echo in line for echo in _ECHOES)]
     chosen = list(dict.fromkeys(marked))[:2] or lines[-3:]
     return "; ".join(chosen) if chosen else f"ended with code {returncode} and said nothing"

@@ -24,6 +24,7 @@ import pycdlib
 import pycdlib.udf
 
 from rehost_builder.content import Content, open_content, size_of
+from rehost_builder.environment import named
 from rehost_builder.media.iso9660 import fixed_time
 
 _SEAL = 16 * 2048 + 883
@@ -188,9 +189,10 @@ class _Late(io.RawIOBase):
     def read(self, length: int = -1) -> bytes:
         left = max(0, self.size - self._at)
         wanted = left if length < 0 else min(length, left)
-        file = self._pool.open(self, self._content)
-        file.seek(self._at)
-        data = file.read(wanted)
+        with named(self._path):
+            file = self._pool.open(self, self._content)
+            file.seek(self._at)
+            data = file.read(wanted)
         if len(data) < wanted:
             raise OSError(errno.EIO, "the file has become shorter while it was read", self._path)
         self._at += len(data)

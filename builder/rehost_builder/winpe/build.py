@@ -21,6 +21,7 @@ from rehost_builder.environment import (
     check_space,
     clear_messages,
     default_cache,
+    named,
     source_date_epoch,
     workspace,
 )
@@ -116,14 +117,15 @@ def build_winpe_iso(options: WinpeOptions, progress: Progress | None = None) -> 
         check_space(output, prepared.plan.size + _MARGIN)
         with progress.step("ISO"):
             plan = prepared.plan
-            write_winpe_iso(
-                output,
-                prepared.tree,
-                prepared.boot,
-                label=plan.label,
-                epoch=plan.epoch,
-                progress=progress.meter(),
-            )
+            with named(output):
+                write_winpe_iso(
+                    output,
+                    prepared.tree,
+                    prepared.boot,
+                    label=plan.label,
+                    epoch=plan.epoch,
+                    progress=progress.meter(),
+                )
             digest, size = digest_of(output)
     return WinpeResult(
         iso=output,
@@ -259,7 +261,8 @@ def _drivers(options: WinpeOptions, place: Path, media: Media) -> tuple[Bundle, 
     """The packages, and the INFs among them that this WinPE itself can load."""
     if not options.drivers:
         return Bundle(place), []
-    bundle = collect(options.drivers, place, allow_unverified=options.allow_unverified)
+    with named(place):
+        bundle = collect(options.drivers, place, allow_unverified=options.allow_unverified)
     build = media.image.info.build
     load = []
     for package in bundle.packages:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from rehost_builder.content import Content, open_content, size_of
+from rehost_builder.environment import named
 from rehost_builder.errors import BuildError
 from rehost_builder.run import run
 from rehost_builder.wim.header import Header
@@ -32,7 +33,7 @@ def convert(content: Content, index: int, work: Path, place: str) -> Path:
     if isinstance(content, Path):
         source = content
     else:
-        with open_content(content) as f, source.open("wb") as out:
+        with named(source), open_content(content) as f, source.open("wb") as out:
             shutil.copyfileobj(f, out, 1 << 20)
     target = work / "converted.wim"
     run(

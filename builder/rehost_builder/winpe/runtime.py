@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 import pefile
 
+from rehost_builder.environment import named
 from rehost_builder.errors import BuildError
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.image import SYSTEM32, BootImage
@@ -102,7 +103,7 @@ def _download(url: str, target: Path, progress: Callable[[str], None] | None) ->
     try:
         digest = hashlib.sha256()
         done = 0
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as answer:
+        with named(target), os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=30) as answer:
             while data := answer.read(1 << 18):
                 done += len(data)
                 if done > _LIMIT:
@@ -247,7 +248,8 @@ def keep(cache: Path, package: Path) -> None:
         cache.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.part")
         try:
-            shutil.copyfile(package, temporary)
+            with named(target):
+                shutil.copyfile(package, temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

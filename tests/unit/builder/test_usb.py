@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -240,7 +241,10 @@ def test_a_stick_that_is_pulled(hybrid: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(write.os, "pwrite", pulled)
     result = usb(hybrid, target, "--yes")
     assert result.exit_code == 1
-    assert "No such device" in result.stderr
+    cause, step = result.stderr.strip().split("\n")[-2:]
+    assert re.fullmatch(rf"rehost: {re.escape(str(target))}: No such device after \d+ s", cause)
+    assert "plug it in again" in step
+    assert target.read_bytes()[:512] == bytes(512)  # it starts nothing
 
 
 # --- block devices, by a /sys of our own
