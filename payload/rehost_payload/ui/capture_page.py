@@ -98,6 +98,8 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
         "without_disks": any(
             m.machine is not None and m.machine.disks and not _has_disks(m) for m in manifests
         ),
+        "letters": list(_letters(contents)),
+        "orphans": any(m.kind == "orphans" and m.files for m in manifests),
         "first_machine": next((u.name for u in machines), "NAME"),
     }
 
@@ -113,6 +115,16 @@ def _fault(target: TargetState, t: Texts) -> str:
         return t("capture.unseen", name=target.name)
     parts = (t.part("capturerefused", code, "title") for code in (target.code, "other"))
     return f"{target.name}: {next(p for p in parts if p)} ({target.detail})"
+
+
+def _letters(contents: CaptureContents) -> Iterator[str]:
+    """The old drive letters that files go back to, with what helps to tell the volumes apart."""
+    for old in contents.settings.letters if contents.settings is not None else ():
+        if old.holds_machines:
+            size = describe.size(old.size) if old.size else ""
+            yield " ".join(
+                [old.letter, ", ".join(x for x in (old.label, old.file_system, size) if x)]
+            ).strip()
 
 
 def _has_disks(manifest: Manifest) -> bool:

@@ -331,6 +331,31 @@ def test_exit_codes_say_what_is_left() -> None:
     assert re.sub(r"\s+", " ", end).strip() == "if ($failed.Count) { exit 1 } if ($left.Count) { exit 3 }"
 
 
+def test_a_file_that_differs_is_never_overwritten() -> None:
+    text = function("Restore-VM.ps1", "Restore-File")
+    assert text.index("-eq 'differs' -and -not $UsePresent") < text.index('throw "') < text.index("Copy-Back")
+    taken = text[text.index("-eq 'missing'") : text.index("foreach ($path in $expected)")]
+    assert text.count("$missing.Add(") == taken.count("$missing.Add(") == 1
+    # the one place that writes to a place of old: from our own file, by a move that overwrites nothing
+    assert function("Restore-VM.ps1", "Copy-Back").count("[IO.File]::Move((Get-Long $partial)") == 1
+
+
+def test_files_of_no_machine_are_copied_back_on_request_only_and_attached_to_nothing() -> None:
+    text = scripts()["Restore-VM.ps1"].decode()
+    part = text[text.index("if ($Orphans) {") :]
+    assert part.index("foreach ($file in $data.orphans)") < part.index("Restore-File @($file) @()")
+    assert not re.search("Add-VMHardDiskDrive|Grant-|Register-", part)
+    assert text.count("$data.orphans") == part.count("$data.orphans")
+
+
+def test_rights_are_added_and_none_is_taken_away() -> None:
+    text = function("Restore-VM.ps1", "Grant-Machine")
+    assert text.index("Test-Right") < text.index("ShouldProcess") < text.index("$acl.AddAccessRule")
+    assert not re.search(
+        r"\.(Set|Remove|Purge|Reset)Access(?!Control)|SetAccessRuleProtection|SetOwner", text
+    )
+
+
 def test_a_problem_without_a_source_is_left_to_the_second_comparison() -> None:
     text = function("Restore-VM.ps1", "Resolve-Problem")
     assert text.index("$null -eq $source") < text.index("$source.GetType()")

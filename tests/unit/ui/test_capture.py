@@ -16,7 +16,15 @@ from rehost_payload.capture.contents import CaptureContents, read_contents
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
 from rehost_payload.capture.judge import verify_capture
-from rehost_payload.capture.model import CapturePlan, MachineSummary, Manifest
+from rehost_payload.capture.model import (
+    CapturePlan,
+    HostSettings,
+    Letter,
+    MachineSummary,
+    Manifest,
+    ManifestFile,
+    Role,
+)
 from rehost_payload.capture.restore.scripts import scripts
 from rehost_payload.repair.model import Finding, ResultWord, Severity, Verdict
 from rehost_payload.system import folder_target
@@ -405,6 +413,24 @@ def test_the_page_has_both_languages_and_needs_no_network(first: str) -> None:
     assert not re.search(r"<script|src=|https?:|url\(|@import", page)
     assert "Export-Guardian.ps1 -Folder" in page  # there is a virtual TPM
     assert "sha256sum" in page
+
+
+def test_the_page_names_the_letters_and_the_disks_of_no_machine() -> None:
+    letters = (
+        Letter("D:", label="Data <1>", size=4 << 40, file_system="NTFS", holds_machines=True),
+        Letter("E:", label="Other"),
+    )
+    settings = HostSettings(1, "0", "", "HV", "Windows Server 2016", 14393, "de-DE", letters=letters)
+    given = contents()
+    assert "-Orphans" not in capture_page.to_html(given, "en")
+    orphan = ManifestFile("a.vhdx", "D:\\a.vhdx", Role.DISK, 1, "0" * 64, ("0" * 64,))
+    orphans = Manifest(1, "0", "orphans", "o", "orphans", "HV", "", 1, True, (orphan,))
+    page = capture_page.to_html(
+        replace(given, settings=settings, units={**given.units, "orphans": orphans}), "en"
+    )
+    assert page.count("<li>D: Data &lt;1&gt;, NTFS, 4") == 2  # in both languages
+    assert "Other" not in page
+    assert page.count("\n<pre>.\\Restore-VM.ps1 -Orphans</pre>") == 2
 
 
 @pytest.mark.parametrize(

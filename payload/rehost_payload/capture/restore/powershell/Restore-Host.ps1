@@ -13,6 +13,9 @@ from being done; the end of the output names what failed and what is left to do 
 
 Exit codes: 0 all is as it was, 1 a step failed, 3 something is left to do by hand.
 
+Drive letters belong to partitions that are still there. A new array has to be partitioned, formatted and given its old
+letter by hand before Restore-VM.ps1.
+
 Creating an external switch interrupts the network of its adapter: work at the console, not over that network.
 
 .PARAMETER Uplink

@@ -28,6 +28,10 @@ Give up saved states without asking. For the guest that is like pulling the plug
 .PARAMETER NewMachine
 Make the machines named with -Name anew around their disks, though their configuration is there.
 
+.PARAMETER UsePresent
+Files at their old place count although they differ from the captured ones, for instance because the old host ran once
+more after the capture. Without it such a machine is left alone.
+
 .PARAMETER CheckHashes
 Compare also the files that are at their old place with the capture (reads all of them).
 
@@ -54,6 +58,7 @@ param(
     [hashtable] $UseSwitch = @{},
     [switch] $RemoveSavedState,
     [switch] $NewMachine,
+    [switch] $UsePresent,
     [switch] $CheckHashes,
     [switch] $Orphans,
     [switch] $UpdateVersion
@@ -192,8 +197,11 @@ function Restore-File($files, $expected) {
     $free = @{}
     foreach ($file in $files) {
         $state = Test-Present $file
+        if ($state -eq 'differs' -and -not $UsePresent) {
+            throw "$($file.original) is there and differs from the captured one. Decide which one counts: move it away for the captured one, or take the present one with -UsePresent."
+        }
         if ($state -eq 'differs') {
-            throw "$($file.original) is there and differs from the captured one. Decide which one counts: move it away, then run this again."
+            Write-Warning -Message "$($file.original) differs from the captured one; it stays as it is."
         }
         if ($state -eq 'missing') {
             [void] $missing.Add($file)
@@ -286,7 +294,10 @@ function Select-Switch([string] $wanted) {
     if ($names -contains $wanted) {
         return $wanted
     }
-    Write-Host -Object "Switch '$wanted' is not there. There are: $($names -join ', ')"
+    if ($wanted) {
+        Write-Host -Object "Switch '$wanted' is not there."
+    }
+    Write-Host -Object "There are these switches: $($names -join ', ')"
     $answer = Read-Host -Prompt 'Name of the switch to use instead (empty: none)'
     if ($answer -and $names -notcontains $answer) {
         throw "There is no switch '$answer'."
@@ -431,7 +442,11 @@ function Add-OldAdapter($vm, $machine, $generation) {
 function New-Machine($machine) {
     $generation = $machine.generation
     if ($null -eq $generation -and -not $WhatIfPreference) {
-        $generation = [int] (Read-Host -Prompt "Generation of '$($machine.name)' is not known. 1 (BIOS) or 2 (UEFI)")
+        $answer = Read-Host -Prompt "Generation of '$($machine.name)' is not known. 1 (BIOS) or 2 (UEFI)"
+        if (@('1', '2') -notcontains $answer) {
+            throw "'$answer' is neither 1 nor 2."
+        }
+        $generation = [int] $answer
     }
     $same = @(Get-VM | Where-Object { $_.Name -eq $machine.name })
     if ($same.Count) {
