@@ -22,10 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from slow_disks import DiskSpec, slow_disks
 
 MIB = 1 << 20
 
@@ -76,21 +77,33 @@ def drop_caches(*folders: Path) -> None:
 class Clock:
     """Runs commands one after the other and adds up what they cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], None] | None, flush: int) -> None:
+        """``prepare`` is called in each child before its program starts; ``flush``: MiB, for Rehost."""
+        self._prepare = prepare
+        self.flush = flush
         self.cpu = 0.0
         self.memory = 0
         self.seconds = 0.0
 
     def run(self, *command: str | Path, cwd: Path | None = None, output: Path | None = None) -> None:
+        self.run_at_once([command], cwd=cwd, output=output)
+
+    def run_at_once(
+        self, commands: Sequence[Sequence[str | Path]], *, cwd: Path | None = None, output: Path | None = None
+    ) -> None:
         start = time.monotonic()
         with (output or Path(os.devnull)).open("wb") as out:
-            process = subprocess.Popen([str(c) for c in command], cwd=cwd, stdout=out)
-            _, status, usage = os.wait4(process.pid, 0)
+            processes = [
+                subprocess.Popen([str(c) for c in command], cwd=cwd, stdout=out, preexec_fn=self._prepare)
+                for command in commands
+            ]
+            ended = [os.wait4(process.pid, 0) for process in processes]
         self.seconds += time.monotonic() - start
-        self.cpu += usage.ru_utime + usage.ru_stime
-        self.memory = max(self.memory, usage.ru_maxrss * 1024)
-        if os.waitstatus_to_exitcode(status):
-            raise SystemExit(f"failed: {command}")
+        for command, (_, status, usage) in zip(commands, ended, strict=True):
+            self.cpu += usage.ru_utime + usage.ru_stime
+            self.memory = max(self.memory, usage.ru_maxrss * 1024)
+            if os.waitstatus_to_exitcode(status):
+                raise SystemExit(f"failed: {command}")
 
     def sync(self) -> None:
         start = time.monotonic()
@@ -99,13 +112,18 @@ class Clock:
 
 
 def rehost(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
-    clock.run(sys.executable, __file__, "--child", source, *targets)
+    clock.run(sys.executable, __file__, "--flush", str(clock.flush), "--child", source, *targets)
 
 
 def cp(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
     for target in targets:
         clock.run("cp", "-a", source, target)
         clock.sync()
+
+
+def cp_at_once(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    clock.run_at_once([("cp", "-a", source, target) for target in targets])
+    clock.sync()
 
 
 def cp_and_sums(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
@@ -115,6 +133,12 @@ def cp_and_sums(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
     clock.run("sh", "-c", "sha256sum *", cwd=source, output=sums)
     for target in targets:
         clock.run("sha256sum", "-c", "--quiet", sums, cwd=target / source.name)
+
+
+def plain_rsync(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
+    for target in targets:
+        clock.run("rsync", "-a", source, target)
+        clock.sync()
 
 
 def rsync(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
@@ -131,9 +155,10 @@ def rsync_twice(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
         clock.run("rsync", "-a", "--checksum", source, target)
 
 
-def child(source: Path, targets: Sequence[Path]) -> None:
+def child(source: Path, targets: Sequence[Path], flush: int) -> None:
     """The engine, in a process of its own so that it is measured as the others are."""
     from rehost_payload.capture.copy import run_copy
+    from rehost_payload.capture.copy_pipeline import CopySettings
     from rehost_payload.capture.copy_source import OpenSource
     from rehost_payload.capture.model import CaptureFile, CapturePlan, CaptureUnit, Role, SourceRef
     from rehost_payload.repair.model import VolumeRef
@@ -163,7 +188,7 @@ def child(source: Path, targets: Sequence[Path]) -> None:
     )
     plan = CapturePlan("Rehost-bench", "bench", (CaptureUnit("vm", "vm", "vm", "machine", files),))
     folders = [DirectoryTarget(t, TargetInfo(str(t), str(t), "ext4")) for t in targets]
-    result = run_copy(plan, Opener(), folders)
+    result = run_copy(plan, Opener(), folders, settings=CopySettings(flush_every=flush))
     if result.state.good_copies != len(targets):
         raise SystemExit(f"not complete: {result.state}")
 
@@ -173,6 +198,8 @@ CONTENDERS: list[
 ] = [  # the last: passes over the data, one after the other, for so many copies
     ("rehost", rehost, True, lambda copies: 2),
     ("cp", cp, False, lambda copies: copies),
+    ("cp, to all targets at once", cp_at_once, False, lambda copies: 1),
+    ("rsync", plain_rsync, False, lambda copies: copies),
     ("rsync --checksum", rsync, False, lambda copies: copies),
     ("cp + sha256sum of source and copies", cp_and_sums, True, lambda copies: 2 * copies + 1),
     ("rsync --checksum, and again to compare", rsync_twice, True, lambda copies: 2 * copies),
@@ -182,54 +209,70 @@ CONTENDERS: list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=2048, help="MiB of source")
-    parser.add_argument("--work", type=Path, help="where the source is made; default: a temporary folder")
+    parser.add_argument("--work", type=Path, help="where everything is made; default: a temporary folder")
     parser.add_argument(
         "--targets", type=Path, nargs=2, help="two folders on other disks; default: below --work"
     )
+    parser.add_argument(
+        "--rates",
+        type=int,
+        nargs=2,
+        metavar=("SOURCE", "TARGET"),
+        help="MB/s of three disks made for this, one with the source and two targets (as root; --work: /dev/shm)",
+    )
+    parser.add_argument(
+        "--memory", type=int, default=256, help="with --rates: MiB for programs and page cache"
+    )
+    parser.add_argument(
+        "--flush",
+        type=int,
+        default=1024,
+        help="MiB that Rehost writes between two flushes; default as in a capture",
+    )
+    parser.add_argument("--only", help="contenders with this in their names")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", type=Path, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child[0], options.child[1:])
+        child(options.child[0], options.child[1:], options.flush * MIB)
         return
     missing = [tool for tool in ("rsync", "cp", "sha256sum") if shutil.which(tool) is None]
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)}")
-    work = Path(tempfile.mkdtemp(prefix="rehost-bench-", dir=options.work))
     figures: list[Figure] = []
-    try:
-        source = work / "source"
-        make_source(source, options.size * MIB)
-        size = sum(p.stat().st_size for p in source.iterdir())
-        bases = options.targets or [work / "a", work / "b"]
+    with ExitStack() as stack:
+        work = Path(tempfile.mkdtemp(prefix="rehost-bench-", dir=options.work))
+        stack.callback(shutil.rmtree, work)
+        size = options.size * MIB
+        if options.rates:
+            speeds = [options.rates[0], options.rates[1], options.rates[1]]
+            specs = [
+                DiskSpec(name, size * 11 // 10 + 64 * MIB, rate * 10**6)
+                for name, rate in zip(("source", "first", "second"), speeds, strict=True)
+            ]
+            made = stack.enter_context(slow_disks(work, specs, options.memory * MIB))
+            source, bases, prepare = made.folders[0] / "vm", made.folders[1:], made.join
+        else:
+            source, prepare = work / "source", None
+            bases = options.targets or [work / "a", work / "b"]
+        make_source(source, size)
+        total = sum(p.stat().st_size for p in source.iterdir())
         for name, contender, verified, passes in CONTENDERS:
             for copies in (1, 2):
+                if (options.only or "") not in name or (copies == 1 and contender is cp_at_once):
+                    continue
                 targets = [base / f"bench-{os.getpid()}" for base in bases[:copies]]
                 for target in targets:
                     target.mkdir(parents=True)
                 drop_caches(source)
-                clock = Clock()
+                clock = Clock(prepare, options.flush)
                 contender(clock, source, targets)
-                figures.append(
-                    Figure(
-                        *(
-                            name,
-                            copies,
-                            verified,
-                            size,
-                            clock.seconds,
-                            clock.cpu,
-                            clock.memory,
-                            passes(copies),
-                        )
-                    )
-                )
+                costs = (clock.seconds, clock.cpu, clock.memory)
+                figures.append(Figure(name, copies, verified, total, *costs, passes(copies)))
                 print(figures[-1].line, flush=True)
                 for target in targets:
                     shutil.rmtree(target)
                 os.sync()
-    finally:
-        shutil.rmtree(work)
     if options.json:
         options.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
 

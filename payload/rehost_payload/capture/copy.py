@@ -1,9 +1,10 @@
 """The copy engine: brings the files of a CapturePlan to one or two targets and reads them back.
 
 For each unit: every file is read once and written to all targets (copy_pipeline.py), then every target reads its copy
-back past the cache, then the unit gets its manifest.json and SHA256SUMS. Each target has a journal of its own
-(copy_journal.py), so that a run which was stopped, unplugged or cut off is resumed within a file. A target that fails
-ends its own part only; a source that fails ends its file only. What was not verified is never called complete.
+back past the cache (what it did not read before, while it waited for the source), then the unit gets its manifest.json
+and SHA256SUMS. Each target has a journal of its own (copy_journal.py), so that a run which was stopped, unplugged or cut
+off is resumed within a file. A target that fails ends its own part only; a source that fails ends its file only. What
+was not verified is never called complete.
 """
 
 from __future__ import annotations
@@ -315,6 +316,8 @@ class _Copy:
             for i, run in enumerate(runs)
         ]
         self._meter.file("verify", jobs[0].path if jobs else "")
+        early = sum(run.checked(job.path) for run in runs for job in jobs)
+        self._meter.skip("verify", early // len(runs))
         for thread in threads:
             thread.start()
         try:
@@ -351,7 +354,7 @@ class _Copy:
         try:
             sha256 = record.sha256
 
-            def check(first: int = 0) -> tuple[int, ...]:
+            def check() -> tuple[int, ...]:
                 nonlocal sha256
                 whole = not record.sha256
                 done = read_back(
@@ -360,7 +363,7 @@ class _Copy:
                     record.chunks,
                     self._settings,
                     buffers,
-                    first=first,
+                    first=0 if whole else record.checked,
                     whole=whole,
                     step=count.add,
                     stopping=stopping,

@@ -27,7 +27,8 @@ JOURNAL = "capture.journal"
 
 @dataclass
 class FileRecord:
-    """What the journal knows of a file."""
+    """What the journal knows of a file. ``checked``, which it does not: so many chunks, from the first on, have been read
+    back in this run."""
 
     fingerprint: str
     size: int
@@ -36,6 +37,7 @@ class FileRecord:
     done: bool = False
     verified: bool = False
     sha256: str = ""
+    checked: int = 0
 
 
 class OtherCapture(Exception):
@@ -104,6 +106,7 @@ class Journal:
     @staticmethod
     def _cut(record: FileRecord, count: int, end: int) -> None:
         del record.chunks[count:]
+        record.checked = min(record.checked, count)
         record.bad = [entry for entry in record.bad if entry.offset < end]
         record.done = record.verified = False
         record.sha256 = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from rehost_payload.capture.model import BadRange
 from rehost_payload.system.capture_target import ALIGNMENT, AlignedBuffer, TargetFile
 from rehost_payload.system.protocol import SystemError_
 
+_BURST = 4  # blocks that are read back in one go: on a turning disk every turn costs two seeks
 _POLL = 0.2  # seconds; waiting without end cannot be interrupted on every system
 
 
@@ -65,13 +67,16 @@ class Destination:
     """One target's part in the copy of a file: it has the first ``start`` chunks already.
 
     ``keep`` (first chunk, digests, bad ranges) is called in its writer's thread after these chunks were flushed.
-    ``failed`` is set when the target refuses; the copy goes on without it.
+    ``early`` (number of chunks) reads back, from the same thread, one block of the first so many, and says whether
+    there was one left to read; it is called while the target would only wait for the source. ``failed`` is set when the
+    target refuses; the copy goes on without it.
     """
 
     file: TargetFile
     start: int
     keep: Callable[[int, list[str], list[BadRange]], None]
     name: str = ""
+    early: Callable[[int], bool] = lambda chunks: False
     written: int = 0
     failed: SystemError_ | None = None
     queue: Queue[_Block | None] = field(default_factory=Queue)
@@ -253,7 +258,7 @@ class Pipeline:
 
     def _write(self, queue: Queue[_Block | None], destination: Destination) -> None:
         writer = _Writer(destination, self._hashes, self._settings, self._size)
-        for block in _blocks(queue):
+        for block in _blocks(queue, writer.use_time):
             try:
                 if destination.failed is None:
                     writer.write(block)
@@ -268,11 +273,18 @@ class Pipeline:
             destination.failed = error
 
 
-def _blocks(queue: Queue[_Block | None]) -> Iterator[_Block]:
-    """What comes until the end, which stays in the queue for whoever empties it after a failure."""
-    while (block := queue.get()) is not None:
+def _blocks(queue: Queue[_Block | None], meanwhile: Callable[[], bool] = lambda: False) -> Iterator[_Block]:
+    """What comes until the end, which stays in the queue for whoever empties it after a failure.
+
+    While nothing is there ``meanwhile`` is called, as long as it says that it did something."""
+    while True:
+        while queue.empty() and meanwhile():
+            pass
+        block = queue.get()
+        if block is None:
+            queue.put(None)
+            return
         yield block
-    queue.put(None)
 
 
 class _Writer:
@@ -286,8 +298,36 @@ class _Writer:
         self._kept = destination.start  # chunks that the journal knows
         self._whole = destination.start  # chunks that are written
         self._unflushed = 0
+        self._started = time.monotonic()
+        self._busy = 0.0  # seconds of writing
+
+    def use_time(self) -> bool:
+        """Reads back a little of what was flushed long ago; says whether it did.
+
+        Only while the source is the slow part: a target that keeps up with it just so would lose by every turn, and the
+        reading can as well be done after the copy. What was flushed last stays out: the disk's own cache might answer.
+        """
+        lag = -(-self._settings.flush_every // self._settings.chunk_size)
+        free = time.monotonic() - self._started - self._busy
+        if self._kept <= lag or free < self._busy / 2 or self._to.failed is not None:
+            return False
+        try:
+            for turn in range(_BURST):
+                if not self._to.early(self._kept - lag):
+                    return turn > 0
+        except SystemError_ as error:
+            self._to.failed = error
+            return False
+        return True
 
     def write(self, block: _Block) -> None:
+        start = time.monotonic()
+        try:
+            self._write(block)
+        finally:
+            self._busy += time.monotonic() - start
+
+    def _write(self, block: _Block) -> None:
         end = block.offset + block.length
         if block.offset < self._to.start * self._settings.chunk_size:
             return

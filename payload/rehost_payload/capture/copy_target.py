@@ -15,7 +15,7 @@ from rehost_payload.capture.copy_journal import FileRecord, Journal
 from rehost_payload.capture.copy_pipeline import CopySettings, Destination
 from rehost_payload.capture.copy_plan import PART, Job
 from rehost_payload.capture.copy_state import TargetState
-from rehost_payload.capture.copy_verify import read_back
+from rehost_payload.capture.copy_verify import EarlyCheck, read_back
 from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.model import Manifest
 from rehost_payload.formats.errors import FormatError
@@ -77,6 +77,13 @@ class TargetRun:
 
     def record(self, path: str) -> FileRecord | None:
         return self.journal.files.get(path)
+
+    def checked(self, path: str) -> int:
+        """Bytes that were read back while the file was copied."""
+        record = self.record(path)
+        if record is None or not record.done or record.verified:
+            return 0
+        return record.checked * self.settings.chunk_size
 
     def needed(self, jobs: Sequence[Job]) -> int:
         """Bytes that are still to be allocated; an allowance for folders and lists included."""
@@ -181,7 +188,10 @@ class TargetRun:
             raise
         record = self.record(job.path)
         assert record is not None
-        return self._destination(job, file, record)
+        destination = self._destination(job, file, record)
+        # of a copy that is resumed all of it has to be read at the end, for the hash of the whole file
+        destination.early = EarlyCheck(file, record, self.settings).step
+        return destination
 
     def _destination(self, job: Job, file: TargetFile, record: FileRecord) -> Destination:
         return Destination(

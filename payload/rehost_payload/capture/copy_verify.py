@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from rehost_payload.capture.copy_journal import FileRecord
 from rehost_payload.capture.copy_pipeline import CopySettings, Stopped
 from rehost_payload.capture.copy_source import CarefulReader, SourceChanged
 from rehost_payload.system.capture_target import ALIGNMENT, AlignedBuffer, TargetFile
@@ -74,6 +75,45 @@ def read_back(
                 bad.append(number)
                 total = None
     return Readback(tuple(bad), total.hexdigest() if total is not None else "")
+
+
+class EarlyCheck:
+    """Reads a file back, block by block and in order, while it is still being written.
+
+    A chunk that differs or cannot be read is left, with all that follow it, to `read_back`."""
+
+    def __init__(self, file: TargetFile, record: FileRecord, settings: CopySettings) -> None:
+        self._file = file
+        self._record = record
+        self._settings = settings
+        self._buffer: AlignedBuffer | None = None  # most files are too small to ever need it
+        self._position = 0  # in the chunk
+        self._digest = hashlib.sha256()
+        self._over = False
+
+    def step(self, chunks: int) -> bool:
+        """Reads one block of the first ``chunks`` chunks, which must be whole ones; False where there is none to read.
+        Raises SystemError_ where the target is gone."""
+        number = self._record.checked
+        if self._over or number >= chunks or not self._file.unbuffered:
+            return False
+        self._buffer = self._buffer or AlignedBuffer(self._settings.block_size)
+        start = number * self._settings.chunk_size + self._position
+        try:
+            self._digest.update(_read(self._file, start, self._settings.block_size, self._buffer))
+        except SystemError_ as error:
+            self._over = True
+            if error.code != "io":
+                raise
+            return False
+        self._position += self._settings.block_size
+        if self._position == self._settings.chunk_size:
+            if self._digest.hexdigest() == self._record.chunks[number]:
+                self._record.checked += 1
+            else:
+                self._over = True
+            self._position, self._digest = 0, hashlib.sha256()
+        return True
 
 
 def _read(file: TargetFile, offset: int, want: int, buffer: AlignedBuffer) -> memoryview:

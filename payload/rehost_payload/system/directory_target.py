@@ -247,9 +247,11 @@ class DirectoryTarget:
 
     def remove(self, path: str) -> None:
         with self._errors(path) as place:
-            place.unlink(missing_ok=True)
-            if place.parent.is_dir():
-                self._flush_folder(place.parent)
+            try:
+                place.unlink()
+            except FileNotFoundError:
+                return
+            self._flush_folder(place.parent)
 
     def read(self, path: str) -> bytes:
         with self._errors(path) as place:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import random
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +19,11 @@ import pytest
 
 from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.copy import CopyResult, run_copy
+from rehost_payload.capture.copy_journal import FileRecord
 from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import find_captures
+from rehost_payload.capture.copy_verify import EarlyCheck
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import CapturePlan, Manifest
 from rehost_payload.repair.model import Verdict
@@ -416,6 +420,109 @@ def test_chunks_that_a_lying_disk_lost_are_not_trusted(tmp_path: Path) -> None:
         part.now[place] ^= 0xFF
     assert copy(plan, source, target).state.good_copies == 1
     assert_good(plan, source, target, tmp_path)
+
+
+# --- reading back while the source is the slow part ---
+
+
+def waiting_source(target: MemoryTarget) -> tuple[CapturePlan, Source, list[int]]:
+    """A file of 25 chunks whose source stops in the 16th, until the target has read 12 chunks back (14 are flushed, the
+    last two of them may be in the disk's own cache); what is read of the target, in order."""
+    data = content("slow", 100 * 4096)
+    plan, source = plan_of(unit("vm", {"d": data})), Source({"vm/d": data})
+    reads: list[int] = []
+    enough = threading.Event()
+    fail = target.fail
+
+    def look(op: str, where: str, at: int) -> None:
+        if op == "read_into":
+            reads.append(at)
+            if at == 47 * 4096:
+                enough.set()
+        fail(op, where, at)
+
+    def wait(path: str, at: int) -> None:
+        if at == 60 * 4096:
+            enough.wait(5)
+
+    target.fail, source.before = look, wait
+    return plan, source, reads
+
+
+def test_a_target_that_waits_reads_back_and_does_so_once(tmp_path: Path) -> None:
+    target = memory()
+    plan, source, reads = waiting_source(target)
+    marks: list[int] = []
+    wait = source.before
+
+    def mark(path: str, at: int) -> None:
+        wait(path, at)
+        if at == 60 * 4096:
+            marks.append(len(reads))
+
+    source.before = mark
+    seen: list[CopyProgress] = []
+    assert copy(plan, source, target, progress=seen.append).state.good_copies == 1
+    assert marks == [48]  # while the source was still being waited for
+    assert sorted(reads) == [n * 4096 for n in range(100)]
+    assert max(p.done for p in seen) <= seen[-1].total
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_what_is_found_bad_meanwhile_is_mended(tmp_path: Path) -> None:
+    hits: list[int] = []
+
+    def spoil(op: str, where: str, at: int) -> None:
+        if op == "read_into" and at == 6 * 16384 and not hits:
+            hits.append(at)
+            target.files[where].now[at + 5] ^= 1
+
+    target = memory(fail=spoil)
+    plan, source, reads = waiting_source(target)
+    source.before = lambda path, at: time.sleep(0.002)
+    assert copy(plan, source, target).state.good_copies == 1
+    assert hits
+    assert reads.count(6 * 16384) >= 3  # meanwhile, at the end, and after it was copied again
+    assert reads.count(0) == 1
+    assert_good(plan, source, target, tmp_path)
+
+
+def test_a_target_that_goes_while_it_reads_back_ends_alone(tmp_path: Path) -> None:
+    good, target = memory("a"), memory("b", fail=fails("read_into", "gone", "d", 8 * 16384))
+    plan, source, _ = waiting_source(target)
+    source.before = lambda path, at: time.sleep(0.002)
+    result = copy(plan, source, good, target)
+    assert (states(result, "a"), states(result, "b")) == ({"vm": "complete"}, {"vm": "unfinished"})
+    assert_good(plan, source, good, tmp_path)
+
+
+def test_a_target_that_is_the_slow_part_only_writes() -> None:
+    def slow(op: str, where: str, at: int) -> None:
+        calls.append(op)
+        if op == "write":
+            time.sleep(0.005)
+
+    calls: list[str] = []
+    data = content("fast", 100 * 4096)
+    plan, source = plan_of(unit("vm", {"d": data})), Source({"vm/d": data})
+    assert copy(plan, source, memory(fail=slow)).state.good_copies == 1
+    assert "write" not in calls[calls.index("read_into") :]
+
+
+def test_what_goes_through_the_cache_is_not_read_back_meanwhile() -> None:
+    target = memory()
+    target.make_folders("f")
+    file = target.open("f/d")
+    data = content("d", 3 * 16384)
+    file.node.now[:] = data
+    record = FileRecord("", len(data), [hashlib.sha256(data[:16384]).hexdigest()] * 3)
+    file.unbuffered = False
+    assert not EarlyCheck(file, record, SETTINGS).step(3)
+    file.unbuffered = True
+    check = EarlyCheck(file, record, SETTINGS)
+    while check.step(3):
+        pass
+    assert record.checked == 1  # the second chunk is not what the record says
 
 
 # --- stopping and power ---
