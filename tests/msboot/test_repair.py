@@ -216,6 +216,22 @@ def test_secure_boot(case: Case, microsoft: msboot.Files, tmp_path: Path) -> Non
     assert after.reached_windows
 
 
+def test_secure_boot_without_the_list_of_revoked_signatures(
+    case: Case, microsoft: msboot.Files, tmp_path: Path
+) -> None:
+    """From build 26100 on the boot manager starts nothing without boot.stl, which Windows\\Boot\\EFI still has."""
+    version = newest(microsoft.efi_versions(), "efi")
+    boot = microsoft.boot_files(efi=version)
+    if boot.stl is None:
+        pytest.skip(f"no boot.stl in {microsoft.root}")
+    disk = windows.gpt_server(tmp_path / "server.img", boot)
+    disks.delete_file(disk, disk.esp, "EFI/Microsoft/Boot/boot.stl")
+    before, after = case.run(disk, version, "Secure Boot, no boot.stl", firmware="secure-boot")
+    assert before is not None
+    assert (before.status, before.file) == (msboot.NOT_FOUND, None)
+    assert after.reached_windows
+
+
 def test_real_stores_of_other_machines(
     case: Case, microsoft: msboot.Files, corpus_store: Path, tmp_path: Path
 ) -> None:

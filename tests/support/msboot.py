@@ -86,6 +86,9 @@ class Files:
             return []
         return self._versions("bios", "bootmgr")
 
+    def media_versions(self) -> list[str]:
+        return self._versions("media", "bootmgr")
+
     def _versions(self, folder: str, name: str) -> list[str]:
         found = [p.parent.name for p in (self.root / folder).glob(f"*/{name}")]
         return sorted(found, key=lambda v: [int(x) for x in re.findall(r"\d+", v)])
@@ -111,7 +114,8 @@ class Files:
         if fonts:
             boot = replace(boot, fonts=fonts)
         if efi:
-            boot = replace(boot, bootmgfw=self.read(f"efi/{efi}/bootmgfw.efi"))
+            stl = self.read("boot.stl") if self._all("boot.stl") else None
+            boot = replace(boot, bootmgfw=self.read(f"efi/{efi}/bootmgfw.efi"), stl=stl)
         if bios:
             boot = replace(
                 boot,
@@ -247,13 +251,14 @@ def judge(
     )
     try:
         with machine as vm:
-            return _watch(vm, timeout)
+            return watch(vm, timeout)
     finally:
         for copy in copies:
             copy.path.unlink()
 
 
-def _watch(vm: Machine, timeout: float) -> Verdict:
+def watch(vm: Machine, timeout: float) -> Verdict:
+    """What the boot manager of the running machine says. Raises `NoVerdict` after ``timeout`` seconds."""
     text = ""
     while vm.elapsed < timeout:
         text = vm.text if vm.firmware != "bios" else (vm.vga_text() if vm.running else text)

@@ -37,6 +37,7 @@ class BootFiles:
     winload_exe: bytes = field(default_factory=lambda: make_pe(fill=b"winload.exe"))
     sdi: bytes = b"$SDI0001" + bytes(8184)
     wim: bytes = b"MSWIM\0\0\0" + bytes(8184)
+    stl: bytes | None = None
     fonts: Mapping[str, bytes] = field(default_factory=lambda: {"wgl4_boot.ttf": b"\0\1\0\0" + bytes(3000)})
     mbr: bytes = b"\xeb\xfe"
     pbr: bytes = field(default_factory=lambda: bootsect.ntfs_code("BOOTMGR"))
@@ -124,6 +125,8 @@ def _efi_environment(boot: BootFiles, root: str) -> dict[str, bytes]:
         f"{root}/bootmgr.efi": make_pe(fill=b"bootmgr.efi"),
         f"{root}/memtest.efi": make_pe(fill=b"memtest.efi"),
     }
+    if boot.stl is not None:
+        files[f"{root}/boot.stl"] = boot.stl
     return files | _locale_files(root, ("bootmgfw.efi.mui", "bootmgr.efi.mui", "memtest.efi.mui"))
 
 

@@ -20,11 +20,14 @@ BIOS_BCD, EFI_BCD = "boot/bcd", "efi/microsoft/boot/bcd"
 BIOS_BOOT = "boot/etfsboot.com"
 EFI_BOOT, EFI_BOOT_PROMPT = "efi/microsoft/boot/efisys_noprompt.bin", "efi/microsoft/boot/efisys.bin"
 EFI_PROGRAM = "efi/boot/bootx64.efi"
+EFI_STL = "efi/microsoft/boot/boot.stl"
+"""Without it boot managers of build 26100 and later start nothing where Secure Boot is on."""
 USUAL_WIM = "sources/boot.wim"
 _IN_IMAGE = {
     "bootmgr": "PCAT/bootmgr",
     "bootmgr.efi": "EFI/bootmgr.efi",
     EFI_PROGRAM: "EFI/bootmgfw.efi",
+    EFI_STL: "EFI/boot.stl",
     BIOS_BCD: "DVD/PCAT/BCD",
     "boot/boot.sdi": "DVD/PCAT/boot.sdi",
     BIOS_BOOT: "DVD/PCAT/etfsboot.com",

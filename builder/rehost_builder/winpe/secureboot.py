@@ -14,11 +14,10 @@ from rehost_builder.errors import BuildError
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.bootfiles import BootProgram, read_boot_program
 from rehost_builder.winpe.inspect import EX_FILES
-from rehost_builder.winpe.media import EFI_PROGRAM, Media
+from rehost_builder.winpe.media import EFI_PROGRAM, EFI_STL, Media
 from rehost_payload.formats.errors import FormatError
 
 _FONTS = "Windows/Boot/FONTS_EX"
-_STL = "efi/microsoft/boot/boot.stl"
 _OLD = {EFI_PROGRAM: "Windows/Boot/EFI/bootmgfw.efi", "bootmgr.efi": "Windows/Boot/EFI/bootmgr.efi"}
 
 
@@ -42,10 +41,18 @@ def choose_boot_files(media: Media, wim: Wim, authority: str, *, prompt: bool = 
         return BootChoice({}, None, "no UEFI start, so no Secure Boot")
     have = _program(media)
     if authority == "auto" or have.year == authority:
-        return BootChoice({}, media.efi_boot, _sentence(have))
+        return BootChoice(_list_of_revoked(media, wim), media.efi_boot, _sentence(have))
     if authority == "2023":
         return _younger(media, wim, prompt)
     return _older(media, wim, have)
+
+
+def _list_of_revoked(media: Media, wim: Wim) -> dict[str, Content]:
+    """boot.stl of the image, where the media have none; older boot managers do not look for it."""
+    if media.get(EFI_STL) is not None:
+        return {}
+    found = wim.read_file(media.image.tree, "Windows/Boot/EFI/boot.stl")
+    return {} if found is None else {EFI_STL: found}
 
 
 def _program(media: Media) -> BootProgram:
@@ -83,8 +90,7 @@ def _younger(media: Media, wim: Wim, prompt: bool) -> BootChoice:
         if data is not None:
             name = entry.name.lower().replace("_ex.ttf", ".ttf")
             files[f"efi/microsoft/boot/fonts/{name}"] = data
-    if media.get(_STL) is None and (stl := wim.read_file(tree, "Windows/Boot/EFI/boot.stl")) is not None:
-        files[_STL] = stl
+    files |= _list_of_revoked(media, wim)
     chosen = read_boot_program(EFI_PROGRAM, program)
     if chosen.year != "2023":
         raise BuildError(
@@ -95,7 +101,7 @@ def _younger(media: Media, wim: Wim, prompt: bool) -> BootChoice:
 
 
 def _older(media: Media, wim: Wim, have: BootProgram) -> BootChoice:
-    files: dict[str, Content] = {}
+    files = _list_of_revoked(media, wim)
     for target, path in _OLD.items():
         data = wim.read_file(media.image.tree, path)
         if data is not None:

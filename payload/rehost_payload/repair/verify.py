@@ -7,6 +7,7 @@ see it calls UNKNOWN, with the reason; it never says PASS for what it did not lo
 
 from __future__ import annotations
 
+import re
 import struct
 import uuid
 from collections.abc import Iterator
@@ -177,8 +178,21 @@ class _Walk:
             yield Check("verify.boot-file", _FAIL, f"neither {_EFI_LOADER} nor {_EFI_FALLBACK}")
         elif problem := (loader_problem if loader else fallback_problem):
             yield Check("verify.boot-file", _FAIL, problem)
+        elif firmware.secure_boot and (missing := self._no_list_of_revoked(start)):
+            yield Check("verify.boot-file", _FAIL, missing)
         else:
             yield Check("verify.boot-file", _PASS, _EFI_LOADER if loader else _EFI_FALLBACK)
+
+    def _no_list_of_revoked(self, start: _Start) -> str | None:
+        """Under Secure Boot, boot managers of Server 2025 and later start nothing without \\EFI\\Microsoft\\Boot\\boot.stl."""
+        volume = self._volumes.get(start.partition.id)
+        files = {f.path.lower(): f for f in volume.boot_files} if volume else {}
+        manager = files.get(_EFI_LOADER) or files.get(_EFI_FALLBACK)
+        parts = re.findall(r"\d+", manager.version or "") if manager else []
+        stl = files.get("\\efi\\microsoft\\boot\\boot.stl")
+        if len(parts) < 3 or int(parts[2]) < 26100 or (stl and not stl.problem):
+            return None
+        return f"{manager.version if manager else ''} wants boot.stl beside it: {stl.problem if stl else 'missing'}"
 
     def _bios(self, start: _Start) -> Iterator[Check]:
         active = [p for p in start.disk.table.partitions if p.active]

@@ -30,6 +30,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "boot.files-missing": _params("volume files"),
     "boot.file-damaged": _params("path detail"),
     "boot.fallback-loader-missing": _params("volume"),
+    "boot.stl-missing": _params("volume"),
     "boot.winre-unavailable": _params("entry path"),
     "boot.recovery-store-missing": _params("volume"),
     "firmware.entry-missing": _params("volume"),

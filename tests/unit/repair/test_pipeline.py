@@ -12,6 +12,7 @@ from rehost_payload.survey.model import Firmware, FirmwareMode
 from support import disks, stores, windows
 from support.disks import PartitionSpec
 from support.image_system import ImageMachine
+from support.pe_image import make_pe
 
 from .helpers import found, image_hash, repair, set_in_store, store_elements
 
@@ -131,6 +132,52 @@ def test_missing_fallback_loader(gpt, machine):
     assert found(outcome) == {"boot.fallback-loader-missing"}
     assert disks.file_exists(gpt, gpt.esp, "EFI/Boot/bootx64.efi")
     assert windows.read_store(gpt) == store
+
+
+STL, STL_SOURCE = "EFI/Microsoft/Boot/boot.stl", "Windows/Boot/EFI/boot.stl"
+
+
+def with_boot_manager(disk, version, *, source=True):
+    """A boot manager of this version, and perhaps the list that it wants, in Windows' own folder only."""
+    manager = make_pe(version=version)
+    for part, path in (
+        (disk.esp, "EFI/Microsoft/Boot/bootmgfw.efi"),
+        (disk.esp, "EFI/Boot/bootx64.efi"),
+        (disk.windows, "Windows/Boot/EFI/bootmgfw.efi"),
+    ):
+        disks.write_file(disk, part, path, manager)
+    if source:
+        disks.write_file(disk, disk.windows, STL_SOURCE, b"list of revoked")
+    return disk
+
+
+@pytest.mark.parametrize("broken", [None, b"", bytes(600)])
+def test_missing_list_of_revoked_signatures(gpt, machine, broken):
+    disk = with_boot_manager(gpt, "10.0.26100.30215")
+    if broken is not None:
+        disks.write_file(disk, disk.esp, STL, broken)
+    outcome = repair(machine(disk))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert found(outcome) == {"boot.stl-missing"}
+    assert disks.read_file(disk, disk.esp, STL) == b"list of revoked"
+    assert repair(machine(disk)).result.word is ResultWord.HEALTHY
+
+
+def test_older_boot_managers_want_no_list(gpt, machine):
+    disk = with_boot_manager(gpt, "10.0.22621.4890")
+    assert repair(machine(disk)).result.word is ResultWord.HEALTHY
+
+
+@pytest.mark.parametrize("secure_boot", [True, False])
+def test_a_list_that_is_nowhere_stops_secure_boot_only(gpt, stick, secure_boot):
+    disk = with_boot_manager(gpt, "10.0.26100.30215", source=False)
+    machine = ImageMachine([disk.path, stick.path], Firmware(FirmwareMode.UEFI, secure_boot))
+    outcome = repair(machine)
+    assert ("boot.stl-missing" in found(outcome)) == secure_boot
+    assert outcome.result.verification is not None
+    (check,) = [c for c in outcome.result.verification.checks if c.id == "verify.boot-file"]
+    assert check.verdict is (Verdict.FAIL if secure_boot else Verdict.PASS)
+    assert outcome.result.word is (ResultWord.NOT_REPAIRED if secure_boot else ResultWord.HEALTHY)
 
 
 def test_damaged_boot_manager_is_replaced(gpt, machine):

@@ -14,6 +14,7 @@ from rehost_payload.repair.model import Action, CopyFile, CreateStore, Finding, 
 from rehost_payload.repair.targets import boot_manager, loaders_of
 from rehost_payload.repair.view import View, normal
 from rehost_payload.survey.model import (
+    BootFile,
     BootStore,
     FirmwareMode,
     StoreRole,
@@ -27,6 +28,10 @@ EFI_STORE = EFI_FOLDER + "\\BCD"
 EFI_RECOVERY_STORE = "\\EFI\\Microsoft\\Recovery\\BCD"
 BIOS_STORE = "\\Boot\\BCD"
 BOOTMGFW = EFI_FOLDER + "\\bootmgfw.efi"
+BOOT_STL = EFI_FOLDER + "\\boot.stl"
+_STL_SINCE = 26100
+"""Boot managers from this build on (Server 2025) end with 0xc000000f under Secure Boot where boot.stl is not beside them:
+26100.30215, 27954.300 and 28000.322 do, 22621.4890 and 19041.5369 do not."""
 FALLBACK_NAMES = {"x64": "bootx64.efi", "x86": "bootia32.efi", "arm64": "bootaa64.efi"}
 _FINDINGS = {
     StoreState.MISSING: "boot.store-missing",
@@ -233,6 +238,31 @@ def _efi_files(view: View, esp: Volume, windows: WindowsInstallation) -> Iterato
         yield Issue(finding, copies)
     elif fallback.problem is not None:
         yield _damaged(view, esp, windows, fallback_path, fallback.problem, Severity.WARNING)
+    yield from _stl(view, esp, windows, loader)
+
+
+def _stl(view: View, esp: Volume, windows: WindowsInstallation, loader: BootFile) -> Iterator[Issue]:
+    """The list of revoked signatures, of which the boot manager makes a condition where Secure Boot is on."""
+    version = (loader.version or "").split(".")
+    build = int(version[2]) if len(version) == 4 and version[2].isdecimal() else 0
+    there = view.boot_file(esp, BOOT_STL)
+    if build < _STL_SINCE or (there is not None and there.problem is None):
+        return
+    on = view.survey.firmware.secure_boot
+    found = _source(windows, "efi\\boot.stl")
+    if found is None and not on:
+        return
+    copies: tuple[CopyFile, ...] = ()
+    if found is not None:
+        target = there.path if there else BOOT_STL
+        copies = (
+            _copy(view, windows, esp, found[0], target, found[1], "boot.stl-missing", there is not None),
+        )
+    what = there.problem if there is not None else "missing"
+    evidence = f"{esp.id} {BOOT_STL}: {what}; {loader.path} {loader.version}"
+    weight = Severity.FATAL if on else Severity.WARNING
+    finding = Finding("boot.stl-missing", weight, esp.id, {"volume": esp.id}, (evidence,), bool(copies))
+    yield Issue(finding, copies)
 
 
 def _damaged(

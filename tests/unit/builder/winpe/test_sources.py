@@ -172,11 +172,13 @@ def test_a_boot_image_alone(tmp_path: Path, iso: Path) -> None:
         assert found.wim_path == "sources/boot.wim"
         assert "bootmgr" in found.files
     files = media.boot_files()
-    full = make_wim(tmp_path / "full.wim", WimImage(winpe_tree(more=media.files_inside(files))))
+    inside = media.files_inside(files) | {"Windows/Boot/EFI/boot.stl": b"list of revoked"}
+    full = make_wim(tmp_path / "full.wim", WimImage(winpe_tree(more=inside)))
     with opened(full, work=tmp_path / "w3") as (found, _, report):
         assert report.boots_by == ("BIOS", "UEFI")
         assert "inside of the boot image" in report.notes[0]
         assert found.files["efi/boot/bootx64.efi"] == files["efi/boot/bootx64.efi"]
+        assert found.files["efi/microsoft/boot/boot.stl"] == b"list of revoked"
         assert found.files["efi/microsoft/boot/fonts/wgl4_boot.ttf"] == files["boot/fonts/wgl4_boot.ttf"]
 
 
