@@ -1,12 +1,15 @@
 """Made-up boot code, with the names in it that Microsoft's has, and a program like bootsect that writes it.
 
-`write` does to an image what `bootsect /nt60 R: /mbr` does to a disk: the disk's 440 bytes, an NTFS volume's 16 sectors
-without its parameters, or the boot sector, its second stage and the copies of FAT32.
+A `Program` does to an image what `bootsect /nt60 R: /mbr` does to a disk: the disk's 440 bytes, an NTFS volume's 16 sectors
+without its parameters, or the boot sector, its second stage and the copies of FAT32. Standard library alone: it runs under
+Wine as well.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MASTER = b"\x33\xc0\x8e\xd0" + b"a made-up master boot record".ljust(436, b"\x90")
@@ -23,26 +26,36 @@ def ntfs_code(name: str) -> bytes:
     return bytes(code)
 
 
-def write(image: Path, offset: int, size: int, master: bool) -> None:
-    with image.open("r+b") as file:
-        if master:
-            file.seek(0)
-            file.write(MASTER)
-        file.seek(offset)
-        first = file.read(512)
-        if first[3:7] == b"NTFS":
-            code = bytearray(ntfs_code("BOOTMGR"))
-            code[11:0x54] = first[11:0x54]
+@dataclass(frozen=True)
+class Program:
+    """``master``: 440 bytes of code at most; ``volume``: 16 sectors for NTFS."""
+
+    master: bytes = MASTER
+    volume: bytes = field(default_factory=lambda: ntfs_code("BOOTMGR"))
+
+    def __call__(self, image: Path, offset: int, size: int, master: bool) -> None:
+        """``offset``: where the volume begins in the image. ``master``: the disk's code as well."""
+        with image.open("r+b") as file:
+            if master:
+                file.write(self.master[:440])
             file.seek(offset)
-            file.write(code)
-            (total,) = struct.unpack_from("<Q", first, 0x28)
-            file.seek(offset + total * 512)
-            file.write(code[:512])
-        else:
-            code = bytearray(first)
-            code[0x5A:510] = b"BOOTMGR    ".ljust(510 - 0x5A, b"\x90")
-            for sector in (0, 6):
+            first = file.read(512)
+            for sector, content in self._ntfs(first) if first[3:7] == b"NTFS" else self._fat32(first):
                 file.seek(offset + sector * 512)
-                file.write(code)
-            file.seek(offset + 12 * 512)
-            file.write(b"second stage".ljust(512, b"\x90"))
+                file.write(content)
+
+    def _ntfs(self, first: bytes) -> Iterator[tuple[int, bytes]]:
+        code = bytearray(self.volume)
+        code[:0x54] = first[:0x54]
+        (total,) = struct.unpack_from("<Q", first, 0x28)
+        yield 0, bytes(code)
+        yield total, bytes(code[:512])
+
+    @staticmethod
+    def _fat32(first: bytes) -> Iterator[tuple[int, bytes]]:
+        code = first[:0x5A] + b"\x90" * 0x10F + b"BOOTMGR    "
+        code = code.ljust(510, b"\x90") + b"\x55\xaa"
+        yield from ((0, code), (6, code), (12, b"second stage".ljust(512, b"\x90")))
+
+
+write = Program()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -58,12 +59,14 @@ class Volume:
 
 
 class System(WinPeSystem):
-    def __init__(self, machine: Machine, test: Test, images: dict[int, str]) -> None:
+    def __init__(
+        self, machine: Machine, test: Test, images: dict[int, str], environment: dict[str, str]
+    ) -> None:
         def volume(api: Win32, root: str) -> Any:
             number, part = next((n, p) for n, p, name in machine._parts() if name == root)
             return Volume(test, images[number], part.offset, part.size)
 
-        super().__init__(machine, make_volume=volume, sleep=lambda _: None)
+        super().__init__(machine, environment, make_volume=volume, sleep=lambda _: None)
         self._test = test
 
     def edit_hive(self, hive: bytes, edits: Iterable[HiveEdit]) -> bytes:
@@ -81,7 +84,8 @@ def main() -> int:
     }
     images = {n: d["image"] for n, d in enumerate(about["disks"])}
     machine = Machine(disks, firmware=about["firmware"])
-    here.this_machine = lambda: System(machine, Test(int(port)), images)  # type: ignore[assignment]
+    environment = {**os.environ, **about.get("environment", {})}
+    here.this_machine = lambda: System(machine, Test(int(port)), images, environment)  # type: ignore[assignment]
     code = run(rehost, arguments)
     if not machine.idle():
         print("handles were left open", file=sys.stderr)

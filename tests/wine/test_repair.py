@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from rehost_payload.survey.run import survey_images
 from rehost_payload.system.hivex_edit import edit_hive
 from rehost_payload.system.protocol import SystemError_
 from rehost_payload.ui.plain import _EDITS, from_plain
-from support import windows, wine
+from support import bootsect, disks, windows, windows_python, wine
 from support.disks import MIB, DiskLayout
 from support.image_system import ImageVolume
 
@@ -61,7 +62,7 @@ def port() -> Iterator[int]:
         server.shutdown()
 
 
-def describe(folder: Path, *disks: DiskLayout) -> Path:
+def describe(folder: Path, *disks: DiskLayout, firmware: int = 2, **environment: str) -> Path:
     path = folder / "machine.json"
     about = [
         {
@@ -71,7 +72,7 @@ def describe(folder: Path, *disks: DiskLayout) -> Path:
         }
         for d in disks
     ]
-    path.write_text(json.dumps({"disks": about, "firmware": 2}))
+    path.write_text(json.dumps({"disks": about, "firmware": firmware, "environment": environment}))
     return path
 
 
@@ -96,3 +97,58 @@ def test_a_repair_and_its_undo_on_windows(medium: Path, tmp_path: Path, port: in
     code, said = rehost("undo", "--yes", "--json")
     assert code == 0, said
     assert windows.read_store(disk) == before
+
+
+STAND_IN = """
+import json, os, sys
+from pathlib import Path
+about = json.loads((Path(sys.executable).parent / "about.json").read_text())
+print("Zielvolumes werden aktualisiert")
+if sys.orig_argv[1:] != ["/nt60", "R:", "/mbr"]:
+    os._exit(2)
+sys.path.append(about["tests"])
+from support.bootsect import write
+write(Path(about["image"]), about["offset"], about["size"], True)
+sys.stdout.flush()
+os._exit(about["code"])
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_bootsect_is_a_program_of_windows(code: int, medium: Path, tmp_path: Path, port: int) -> None:
+    """A real process: another program with bootsect's name and arguments, in the folder where Windows has it."""
+    disk = windows.mbr_server(tmp_path / "disk.img")
+    disks.write_bytes(disk.path, 0, bytes(440))
+    disks.write_bytes(disk.path, disk.system.offset + 0x54, bytes(510 - 0x54))
+    before = disks.read_bytes(disk.path, 0, 512), disks.read_bytes(disk.path, disk.system.offset, 8192)
+    folder = tmp_path / "Windows" / "System32"
+    shutil.copytree(windows_python.runtime(), folder)
+    (folder / "python.exe").rename(folder / "bootsect.exe")
+    (pth,) = folder.glob("*._pth")
+    pth.write_text(f".\n{pth.read_text()}import site\n")
+    (folder / "sitecustomize.py").write_text(STAND_IN)
+    about = {"tests": wine.windows_path(TESTS), "image": wine.windows_path(disk.path), "code": code}
+    about |= {"offset": disk.system.offset, "size": disk.system.size}
+    (folder / "about.json").write_text(json.dumps(about))
+    where = {"SystemRoot": wine.windows_path(folder.parent), "SystemDrive": wine.windows_path(tmp_path)}
+    machine = describe(tmp_path, disk, firmware=1, **where)
+
+    def rehost(*arguments: str) -> tuple[int, str]:
+        done = wine.run_python(medium, [SCRIPT, TESTS, str(port), machine, *arguments])
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    ended, said = rehost("repair", "--yes", "--lang", "en")
+    now = disks.read_bytes(disk.path, 0, 512), disks.read_bytes(disk.path, disk.system.offset, 8192)
+    log = (tmp_path / "Rehost" / "logs" / "bootsect-output.log").read_text()
+    assert "Zielvolumes" in log
+    if code:
+        assert ended == 1, said
+        assert "bootsect.exe ended with code 1; see " in " ".join(said.split())
+        assert now == before
+        return
+    assert ended == 0, said
+    assert now[0][:440] == bootsect.MASTER
+    ended, said = rehost("undo", "--yes")
+    assert ended == 0, said
+    assert disks.read_bytes(disk.path, 0, 512) == before[0]
+    assert disks.read_bytes(disk.path, disk.system.offset, 8192) == before[1]
