@@ -405,7 +405,6 @@ _CODES = {
     "volume-gone": "volume-gone",
     "firmware": "firmware",
     "boot-code": "boot-code",
-    "busy": "boot-code",
 }
 
 

@@ -105,7 +105,7 @@ def sha256(data: bytes) -> str:
 
 
 def step_from_json(data: dict[str, Any]) -> Step:
-    """The inverse of dataclasses.asdict for each kind; KeyError or TypeError for junk."""
+    """The inverse of dataclasses.asdict for each kind; KeyError, TypeError or ValueError for junk."""
     kind = data["kind"]
     if kind in ("file", "folder", "tree"):
         data = {**data, "volume": VolumeRef(**data["volume"])}
@@ -118,7 +118,12 @@ def step_from_json(data: dict[str, Any]) -> Step:
         "variable": VariableStep,
         "tree": TreeStep,
     }
-    return classes[kind](**data)
+    step = classes[kind](**data)
+    if isinstance(step, SectorsStep):
+        before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
+        if step.offset < 0 or len(after) not in (0, len(before)):
+            raise ValueError("sectors at no place, or of two lengths")
+    return step
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,7 @@ def parse_journal(data: bytes) -> JournalContent:
                 all_undone = True
             else:
                 raise ValueError(f"unknown op {op!r}")
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
             if number == len(lines):  # no newline behind it: torn by a power cut
                 break
             raise ApplyError("journal", f"line {number} of the journal is damaged: {e}", False) from e

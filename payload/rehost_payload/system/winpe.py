@@ -423,8 +423,11 @@ class WinPeSystem:
                     "boot-code",
                     f"{where}: Windows has no name for the volume, so it cannot have a drive letter",
                 )
-            with self._locked(root):
-                pass  # bootsect goes on without the lock where it cannot have it, and Windows writes over its work
+            try:
+                with self._locked(root):
+                    pass  # bootsect goes on without the lock where it cannot have it, and Windows writes over its work
+            except SystemError_ as error:
+                raise SystemError_("boot-code", error.detail) from error
             logs = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "logs")
             try:
                 with lettered(self._api, root) as letter:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rehost_payload.repair.apply import apply_plan
 from rehost_payload.repair.assess import assess
 from rehost_payload.repair.errors import ApplyError
-from rehost_payload.repair.journal import SectorsStep, parse_journal
-from rehost_payload.repair.model import DiskRef, PatchBytes, ResultWord, Severity, Verdict, WriteBootCode
+from rehost_payload.repair.journal import Journal, SectorsStep, parse_journal
+from rehost_payload.repair.model import (
+    DiskRef,
+    PatchBytes,
+    Plan,
+    ResultWord,
+    Severity,
+    Verdict,
+    WriteBootCode,
+)
 from rehost_payload.repair.session import run_undo
+from rehost_payload.repair.undo import undo
 from rehost_payload.repair.verify import verify
+from rehost_payload.repair.view import View
 from rehost_payload.repair.writing import overlaid
 from rehost_payload.survey.json import from_json, to_json
 from rehost_payload.survey.model import BootCode, FileSystem, Survey
@@ -331,6 +345,32 @@ def test_three_active_partitions_in_one_sector(mbr: DiskLayout, stick: DiskLayou
     assert disks.read_bytes(mbr.path, 446, 64)[::16] == b"\x80\x80\x80\0"
 
 
+def test_a_volume_with_fat32(tmp_path: Path, stick: DiskLayout) -> None:
+    """Its second sector counts free clusters: it belongs to the file system and is neither saved nor put back."""
+    spec = disks.PartitionSpec("system", 40 << 20, "fat32", type="0c", files={"bootmgr": b"x"}, active=True)
+    disk = disks.make_disk(tmp_path / "fat.img", [spec], style="mbr", boot_code=b"")
+    part = disk["system"]
+    machine = ImageMachine([disk.path, stick.path], bootsect=bootsect.write)
+    survey = survey_machine(machine)
+    volume = next(v for v in survey.volumes if v.partition == "disk0p1")
+    assert volume.boot_code is BootCode.NOT_BOOTABLE
+    view = View(survey)
+    action = WriteBootCode(view.disk_ref(survey.disks[0]), view.ref(volume), True, "f")
+    before = disks.read_bytes(disk.path, 0, 512), disks.read_bytes(disk.path, part.offset, 32 * 512)
+    with machine.writable(str(stick.path), stick["stick"].offset, stick["stick"].size) as place:
+        log = Journal.create(place, "\\Rehost\\test", {})
+        changes = apply_plan(Plan((action,), ("f",)), machine, log)
+        assert len(changes) == 4  # the disk's sector; the boot sector, its copy, the second stage
+        assert survey_machine(machine).volumes[0].boot_code is BootCode.BOOTMGR
+        information = part.offset + 512 + 488
+        disks.write_bytes(disk.path, information, b"\1\2\3\4")  # a file was written since
+        undo(log, machine)
+    assert disks.read_bytes(disk.path, 0, 512) == before[0]
+    now = disks.read_bytes(disk.path, part.offset, 32 * 512)
+    assert now[:1000] + now[1004:] == before[1][:1000] + before[1][1004:]
+    assert now[1000:1004] == b"\1\2\3\4"
+
+
 # --- the journal ---------------------------------------------------------------------------------------------
 
 
@@ -368,6 +408,62 @@ def test_a_line_that_cannot_be(seq: int, after: Any) -> None:
     twice: dict[str, Any] = {"op": "done", "seq": 1, "after": "1234"}
     with pytest.raises(ApplyError, match="line 4"):
         parse_journal(lines(begin, twice, twice))
+
+
+def whole() -> bytes:
+    """A journal with every kind of step and line."""
+    volume = {
+        "disk": "/dev/sda",
+        "offset": 1,
+        "size": 2,
+        "file_system": "ntfs",
+        "label": "",
+        "disk_serial": "",
+    }
+    volume |= {"partition_guid": None, "signature": 7, "disk_size": 0}
+    file = {"kind": "file", "volume": volume, "path": "\\BCD", "before_sha256": "0", "after_sha256": "1"}
+    steps: list[dict[str, Any]] = [
+        {**file, "original": "0001.bin"},
+        {"kind": "folder", "volume": volume, "path": "\\Boot"},
+        STEP,
+        {"kind": "variable", "name": "BootOrder", "before": None, "after": "0000"},
+    ]
+    begun = [{"op": "begin", "seq": n, "step": step} for n, step in enumerate(steps, 1)]
+    done: list[dict[str, Any]] = [{"op": "done", "seq": n} for n in (1, 2, 4)]
+    ends: list[dict[str, Any]] = [{"op": "complete"}, {"op": "undone", "seq": 4}, {"op": "all-undone"}]
+    return lines(*begun, *done, {"op": "done", "seq": 3, "after": "1234"}, *ends)
+
+
+def test_a_journal_torn_anywhere() -> None:
+    data = whole()
+    first = data.index(b"\n") + 1
+    for end in range(first, len(data)):
+        content = parse_journal(data[:end])
+        assert content.all_undone == (end >= len(data) - 1)
+        for entry in content.entries:  # what a step does not know yet was not torn out of a line
+            if isinstance(entry.step, SectorsStep):
+                assert entry.step.after in ("", "1234")
+                assert entry.done == bool(entry.step.after)
+
+
+@given(st.data())
+def test_any_damage_to_a_journal(data: st.DataObject) -> None:
+    text = bytearray(whole())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    with suppress(ApplyError):
+        for entry in parse_journal(bytes(text)).entries:
+            if isinstance(entry.step, SectorsStep):
+                assert len(bytes.fromhex(entry.step.after)) in (0, len(bytes.fromhex(entry.step.before)))
+
+
+@pytest.mark.parametrize(
+    "junk", [b'{"op": "done", "seq": Infinity}', b"[" * 100_000, b'{"op": "done", "seq": []}']
+)
+def test_numbers_and_depths_that_no_journal_has(junk: bytes) -> None:
+    with pytest.raises(ApplyError, match="line 2"):
+        parse_journal(lines() + junk + b"\n")
 
 
 @pytest.mark.parametrize(
