@@ -67,6 +67,8 @@ def volume_areas(file_system: str, head: bytes, size: int, sector: int) -> tuple
     NTFS: the first 16 sectors and the backup of the first. FAT32: the reserved sectors without those that count free
     clusters, which change with every file. FAT12, FAT16: the first sector.
     """
+    if len(head) < 512:
+        return ()
     if file_system == "ntfs":
         size_of_sector, _, total = struct.unpack_from("<H27sQ", head, _PARAMETERS)
         backup = total * size_of_sector

@@ -84,6 +84,7 @@ def test_where_it_lies() -> None:
     assert boot_code.volume_areas("fat32", fat(0x5A), 1 << 26, 512) == wanted
     assert boot_code.volume_areas("fat16", fat(0x3E), 1 << 24, 512) == ((0, 512),)
     assert boot_code.volume_areas("exfat", bytes(512), 1 << 24, 512) == ()
+    assert boot_code.volume_areas("ntfs", ntfs(2047)[:100], 1 << 20, 512) == ()
 
 
 def test_parameters_are_what_may_not_change() -> None:

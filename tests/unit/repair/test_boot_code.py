@@ -359,7 +359,7 @@ def test_a_volume_with_fat32(tmp_path: Path, stick: DiskLayout) -> None:
     before = disks.read_bytes(disk.path, 0, 512), disks.read_bytes(disk.path, part.offset, 32 * 512)
     with machine.writable(str(stick.path), stick["stick"].offset, stick["stick"].size) as place:
         log = Journal.create(place, "\\Rehost\\test", {})
-        changes = apply_plan(Plan((action,), ("f",)), machine, log)
+        changes = apply_plan(Plan((action,), ("f",)), machine, log).changes
         assert len(changes) == 4  # the disk's sector; the boot sector, its copy, the second stage
         assert survey_machine(machine).volumes[0].boot_code is BootCode.BOOTMGR
         information = part.offset + 512 + 488
