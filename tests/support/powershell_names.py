@@ -1,7 +1,8 @@
 """What variables and properties in a script are, and the mistakes that a parser does not see.
 
 Each function gives the faults it finds, as "line 12: ...". The types of what comes from a JSON file are followed from
-the dataclass that was written there, through assignments, foreach, pipelines and calls of the script's functions.
+the dataclass that was written there, through assignments, foreach, pipelines and calls of the script's functions, and
+so are those of what cmdlets give (properties.txt).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import types
 import typing
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import tree_sitter
@@ -115,16 +118,49 @@ def shadowed(script: Script) -> list[str]:
 # --- types
 
 
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a cmdlet gives: one object or several, which PowerShell does not tell apart. Names in lower case."""
+
+    name: str
+    properties: dict[str, str]  # to the name of a further shape, "" for none
+
+    def of(self, member: str) -> Shape | None:
+        kind = self.properties.get(member.lower(), "")
+        return shapes()[0][kind] if kind else None
+
+
+@cache
+def shapes() -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """By their own name, and by the cmdlets that give them."""
+    by_name: dict[str, Shape] = {}
+    by_cmdlet: dict[str, Shape] = {}
+    shape = Shape("", {})
+    for line in Path(__file__).with_name("properties.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        if line.startswith(" "):
+            for word in line.split():
+                name, _, kind = word.partition(":")
+                shape.properties[name.lower()] = kind
+            continue
+        name, _, cmdlets = line.rstrip("]").partition(" [")
+        shape = by_name[name] = Shape(name, {})
+        by_cmdlet |= dict.fromkeys(cmdlets.split(), shape)
+    return by_name, by_cmdlet
+
+
 class Types:
     """Follows a dataclass through a script; ``root`` is the variable that holds it."""
 
     def __init__(self, script: Script, root: str, kind: type) -> None:
         self._script = script
         self._known: dict[tuple[int | None, str], Any] = {(None, root): kind}
+        self._given: dict[str, Any] = {}  # by the script's functions
         for _ in range(6):  # calls of calls of calls
-            before = len(self._known)
+            before = len(self._known) + len(self._given)
             self._follow()
-            if len(self._known) == before:
+            if len(self._known) + len(self._given) == before:
                 break
 
     def _follow(self) -> None:
@@ -143,7 +179,13 @@ class Types:
                 item = next((c for c in walk(node) if c.type == "argument_expression"), None)
                 kind = None if item is None else self.of(item)
                 if inner.type == "variable" and kind is not None:
-                    self._learn(inner, tuple[kind, ...])  # type: ignore[valid-type]
+                    self._learn(inner, kind if isinstance(kind, Shape) else tuple[kind, ...])  # type: ignore[valid-type]
+            elif node.type == "pipeline" and _gives(node):
+                function = _scope(node)
+                kind = self.of(node)
+                if function is not None and isinstance(kind, Shape):
+                    name = next(text_of(c) for c in function.children if c.type == "function_name")
+                    self._given.setdefault(name, kind)
         for command in self._script.commands:
             function = self._script.functions.get(command.name)
             for name, value in zip(function.parameters if function else (), command.positional, strict=False):
@@ -168,9 +210,13 @@ class Types:
         if node.type == "member_access":
             kind = _bare(self.of(node.children[0]))
             member = text_of(node.children[-1])
+            if isinstance(kind, Shape):
+                return kind.of(member)
             if dataclasses.is_dataclass(kind):
                 return typing.get_type_hints(kind).get(member)
             return None
+        if node.type == "command":
+            return self._result(node)
         if node.type == "element_access":
             return _element(self.of(node.children[0]))
         if node.type == "pipeline_chain":  # with several parts
@@ -178,6 +224,13 @@ class Types:
             if all(text_of(p.children[0]) in _KEEPING for p in parts[1:] if p.type == "command"):
                 return self.of(parts[0])
         return None
+
+    def _result(self, command: tree_sitter.Node) -> Any:
+        name = text_of(command.children[0])
+        if name == "Get-CimInstance":
+            found = re.search(r"-ClassName (\w+)", text_of(command))
+            return shapes()[0][found[1]] if found else None
+        return self._given.get(name, shapes()[1].get(name))
 
     def _piped(self, node: tree_sitter.Node) -> Any:
         block = next(above(node, "script_block_expression"), None)
@@ -201,7 +254,10 @@ class Types:
         for node in self._script.nodes("member_access"):
             member, kind = text_of(node.children[-1]), _bare(self.of(node.children[0]))
             of_data = re.fullmatch("[a-z][a-z0-9_]*", member) is not None
-            if dataclasses.is_dataclass(kind):
+            if isinstance(kind, Shape):
+                if member.lower() not in kind.properties and member != "Count":
+                    found.append(_at(node, f"{text_of(node)}: {kind.name} has no {member}"))
+            elif dataclasses.is_dataclass(kind):
                 if member not in typing.get_type_hints(kind):
                     found.append(_at(node, f"{text_of(node)}: {kind} has no {member}"))
             elif of_data:
@@ -209,13 +265,28 @@ class Types:
         return found
 
     def read(self) -> set[tuple[str, str]]:
-        """Dataclass and field of all that is read."""
+        """Dataclass and field, or class of Windows and property, of all that is read."""
         found = set()
         for node in self._script.nodes("member_access"):
             kind = _bare(self.of(node.children[0]))
-            if dataclasses.is_dataclass(kind):
+            if isinstance(kind, Shape):
+                found.add((kind.name, text_of(node.children[-1])))
+            elif dataclasses.is_dataclass(kind):
                 found.add((getattr(kind, "__name__", ""), text_of(node.children[-1])))
         return found
+
+
+def _gives(pipeline: tree_sitter.Node) -> bool:
+    """Whether a function gives back what this pipeline gives."""
+    parent = pipeline.parent
+    if parent is None or _nearest(pipeline) == "script_block_expression":
+        return False
+    holder = parent.parent
+    return parent.type == "flow_control_statement" or (
+        parent.type == "statement_list"
+        and holder is not None
+        and holder.type not in ("array_expression", "sub_expression")
+    )
 
 
 def _bare(kind: Any) -> Any:
@@ -227,6 +298,8 @@ def _bare(kind: Any) -> Any:
 
 def _element(kind: Any) -> Any:
     kind = _bare(kind)
+    if isinstance(kind, Shape):
+        return kind
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 

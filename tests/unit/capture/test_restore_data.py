@@ -437,11 +437,7 @@ def test_vlans_that_cannot_be_set_are_told() -> None:
 # --- the scripts and the data know each other
 
 
-TYPES = {
-    name: Types(Script(text), "data", RestoreData)
-    for name, text in scripts().items()
-    if name in ("Restore-Host.ps1", "Restore-VM.ps1")
-}
+TYPES = {name: Types(Script(text), "data", RestoreData) for name, text in scripts().items()}
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -462,20 +458,31 @@ def test_everything_that_is_written_is_read() -> None:
         return found
 
     read = set().union(*(t.read() for t in TYPES.values()))
-    assert read == fields(RestoreData, set())
+    assert {(name, member) for name, member in read if name.startswith("Restore")} == fields(
+        RestoreData, set()
+    )
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("name", "right", "wrong"),
     [
-        ("$machine.sid", "$machine.sids"),
-        ("$file.original)", "$file.orginal)"),
-        ("$_.switch }", "$_.swich }"),
-        ("$data.orphans.Count", "$data.orphan.Count"),
-        ("$adapter.vlan_by_hand)", "$adapter.vlan_hand)"),
+        ("Restore-VM.ps1", "$machine.sid", "$machine.sids"),
+        ("Restore-VM.ps1", "$file.original)", "$file.orginal)"),
+        ("Restore-VM.ps1", "$_.switch }", "$_.swich }"),
+        ("Restore-VM.ps1", "$data.orphans.Count", "$data.orphan.Count"),
+        ("Restore-VM.ps1", "$adapter.vlan_by_hand)", "$adapter.vlan_hand)"),
+        # of Windows' own objects
+        ("Restore-VM.ps1", "$volume.FreeSpace", "$volume.SizeRemaining"),
+        ("Restore-VM.ps1", "$_.Version.Major", "$_.Version.Mayor"),
+        ("Restore-VM.ps1", "$problem.MessageId", "$problem.Id"),
+        ("Restore-VM.ps1", "$report.Incompatibilities", "$report.Incompatibility"),
+        ("Restore-Host.ps1", "$found[0].PartitionNumber", "$found[0].Number"),
+        ("Restore-Host.ps1", "$nic.PnPDeviceID", "$nic.PnPInstanceID"),
+        ("Restore-Host.ps1", "$now.MacAddressMinimum", "$now.MinimumMacAddress"),
+        ("Restore-Host.ps1", "$_.NextHop", "$_.Gateway"),
     ],
 )
-def test_a_misspelt_property_is_noticed(right: str, wrong: str) -> None:
-    text = scripts()["Restore-VM.ps1"]
+def test_a_misspelt_property_is_noticed(name: str, right: str, wrong: str) -> None:
+    text = scripts()[name]
     assert right.encode() in text
     assert Types(Script(text.replace(right.encode(), wrong.encode())), "data", RestoreData).faults()

@@ -356,6 +356,14 @@ def test_rights_are_added_and_none_is_taken_away() -> None:
     )
 
 
+def test_a_report_without_problems_has_none() -> None:
+    """In Microsoft's example of Compare-VM the list is empty to the point of not being there, and @($null) counts 1."""
+    text = function("Restore-VM.ps1", "Register-Machine")
+    assert text.count("@(Get-Problem $report)") == 2
+    assert "Incompatibilities" not in text
+    assert "Where-Object { $null -ne $_ }" in function("Restore-VM.ps1", "Get-Problem")
+
+
 def test_a_problem_without_a_source_is_left_to_the_second_comparison() -> None:
     text = function("Restore-VM.ps1", "Resolve-Problem")
     assert text.index("$null -eq $source") < text.index("$source.GetType()")

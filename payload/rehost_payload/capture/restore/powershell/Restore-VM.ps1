@@ -368,7 +368,11 @@ function Register-Machine($machine) {
             foreach ($problem in $problems) {
                 Resolve-Problem $machine $problem
             }
-            $report = Compare-VM -CompatibilityReport $report -Confirm:$false
+            # Microsoft's example shows the report itself changed; what is given back, if anything is, counts before it
+            $again = @(Compare-VM -CompatibilityReport $report -Confirm:$false)
+            if ($again.Count) {
+                $report = $again[0]
+            }
             $problems = @(Get-Problem $report)
         }
         if ($problems.Count) {
