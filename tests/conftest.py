@@ -30,6 +30,15 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> product.Product:
     return product.provide(tmp_path_factory.mktemp("medium"), shared)
 
 
+@pytest.fixture
+def our_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own authority stands for Microsoft's issuers: what it has signed is a sound package."""
+    from rehost_payload.formats import pkcs7
+    from support.packages import OURS
+
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+
+
 @pytest.fixture(scope="session")
 def microsoft() -> msboot.Files:
     """Microsoft's boot files; the test is skipped, and says so, where they are absent."""

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rehost_builder.drivers.bundle import collect
-from rehost_builder.drivers.check import Kind, check_folder
+from rehost_payload.drivers.check import Kind, check_folder
 from support.infs import encoded, package
 from support.packages import OURS, driver, put
 from support.signing import root

@@ -22,7 +22,7 @@ from rehost_payload.repair.plan import plan
 from rehost_payload.repair.verify_drivers import check_drivers
 from rehost_payload.survey.model import Controller, Survey
 from rehost_payload.system.hivex_edit import edit_hive
-from support import infs, offline
+from support import infs, offline, packages
 from support.driver_image import make_driver
 from support.offline import controller
 from support.real_windows import HIVES, clean_hive, mounted, real_tree
@@ -57,6 +57,7 @@ CONTROLLERS = {
     name: replace(c, address=f"0000:{number:02x}:00.0")
     for number, (name, c) in enumerate(CONTROLLERS.items(), 1)
 }
+pytestmark = pytest.mark.usefixtures("our_authority")
 BOOT_FILES = ("bios.", "boot.", "esp.", "firmware.", "windows.files-missing")  # these are not in the hives
 
 
@@ -64,13 +65,9 @@ BOOT_FILES = ("bios.", "boot.", "esp.", "firmware.", "windows.files-missing")  #
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One package for every card: of course no real one is."""
     folder = tmp_path_factory.mktemp("package") / "exraid"
-    folder.mkdir()
     names = {f"{c.vendor}&DEV_{c.device}".upper() for c in CONTROLLERS.values()}
     models = "\n".join(f"%Card.DeviceDesc% = Card_Inst, PCI\\VEN_{name}" for name in sorted(names))
-    (folder / "exraid.inf").write_bytes(infs.encoded(infs.package(models=models)))
-    (folder / "exraid.sys").write_bytes(make_driver())
-    (folder / "exraid.cat").write_bytes(b"catalog")
-    return folder
+    return packages.signed(folder, infs.package(models=models), make_driver())
 
 
 def surveyed(

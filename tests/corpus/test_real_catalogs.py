@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rehost_builder.drivers.catalog import parse_catalog
-from rehost_builder.drivers.check import check_package
-from rehost_builder.drivers.signature import Trust
+from rehost_payload.drivers.check import check_package
+from rehost_payload.formats.catalog import parse_catalog
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.pkcs7 import Trust
 from support.corpus import corpus
 
 FOLDER = corpus("inf")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from asn1crypto import algos, cms, core
 
-from rehost_builder.drivers.catalog import CertificateTrustList, IndirectData, NameValue
+from support.asn1 import CertificateTrustList, IndirectData, NameValue
 from support.signing import PE_IMAGE, Authority, signed_data, whql
 
 _NAME = "1.3.6.1.4.1.311.12.2.1"

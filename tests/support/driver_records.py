@@ -206,7 +206,12 @@ def files(drivers: Iterable[Driver]) -> list[str]:
     return [*dict.fromkeys(d.binary for d in drivers), *(f"{name}.sys" for name in CHAIN)]
 
 
-def catalogs(drivers: Iterable[Driver]) -> list[str]:
-    """The catalogs of installed packages, below System32."""
+def catalogs(drivers: Iterable[Driver]) -> dict[str, list[str]]:
+    """The catalogs of installed packages, below System32, and the drivers in them."""
     folder = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
-    return [f"{folder}/{d.inf.removesuffix('.inf')}.cat" for d in drivers if d.original]
+    found: dict[str, list[str]] = {}
+    for driver in drivers:
+        if driver.original:
+            name = f"{folder}/{driver.inf.removesuffix('.inf')}.cat"
+            found.setdefault(name, []).append(driver.binary)
+    return found

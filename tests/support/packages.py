@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pefile
 
-from rehost_builder.drivers.pe import file_digests
+from rehost_payload.formats.authenticode import file_digests
 from support.catalogs import make_catalog
+from support.driver_image import make_driver
 from support.infs import encoded, package
 from support.pe_image import make_pe
 from support.signing import Authority, component_ca
@@ -61,6 +62,22 @@ def put(
     for suffix, data in (("inf", inf), ("sys", sys), ("cat", catalog)):
         (folder / f"{name}.{suffix}").write_bytes(data)
     return folder / f"{name}.inf"
+
+
+def files(inf: bytes | None = None, image: bytes | None = None) -> dict[str, bytes]:
+    """The files of a sound package by name."""
+    inf = inf if inf is not None else encoded(package())
+    image = image or make_driver({"ntoskrnl.exe": ["IoCreateDevice"]})
+    catalog = make_catalog({"exraid.inf": digest(inf), "exraid.sys": digest(image)}, SERVER)
+    return {"exraid.inf": inf, "exraid.sys": image, "exraid.cat": catalog}
+
+
+def signed(folder: Path, text: str | None = None, image: bytes | None = None) -> Path:
+    """The folder with a package that is sound as long as `OURS` stand for Microsoft; ``text`` is the INF's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files(encoded(text or package()), image).items():
+        (folder / name).write_bytes(data)
+    return folder
 
 
 NEW_CONTROLLER = r"PCI\VEN_15AD&DEV_07C0"

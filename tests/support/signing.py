@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from rehost_builder.drivers.catalog import IndirectData
-from rehost_builder.drivers.pe import file_digests
-from rehost_builder.drivers.signature import ATTESTED, WHQL
+from rehost_payload.formats.authenticode import file_digests
+from rehost_payload.formats.pkcs7 import ATTESTED, WHQL
+from support.asn1 import IndirectData
 
 PUBLISHER = "Example Hardware Compatibility Publisher"
 PE_IMAGE = bytes.fromhex("3017060a2b06010401823702010f3009030100a004a2028000")
@@ -37,7 +37,7 @@ class Authority:
 
     @property
     def fingerprint(self) -> str:
-        """As `rehost_builder.drivers.signature.MICROSOFT` lists them."""
+        """As `rehost_payload.formats.pkcs7.MICROSOFT` lists them."""
         return hashlib.sha256(self.certificate.tbs_certificate_bytes).hexdigest()
 
     @property

@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 
 from support import bootsect, disks, driver_records, hives, sparse, stores
+from support.catalogs import make_catalog
 from support.disks import DiskLayout, PartitionLayout, PartitionSpec
 from support.driver_image import make_driver
 from support.hives import dword, sz
+from support.packages import digest
 from support.pe_image import make_pe
 
 MIB = 1 << 20
@@ -155,6 +157,12 @@ def driver_file(name: str) -> bytes:
     return make_driver({"ntoskrnl.exe": KERNEL_EXPORTS[:2]}, fill=name.encode())
 
 
+@cache
+def catalog_of(names: tuple[str, ...]) -> bytes:
+    """Signed by the tests' own authority."""
+    return make_catalog({name: digest(driver_file(name)) for name in names})
+
+
 def windows_tree(
     boot: BootFiles,
     release: Release = SERVER_2016,
@@ -171,7 +179,10 @@ def windows_tree(
         f"{system}/config/SYSTEM": system_hive(drivers=drivers),
         f"{system}/config/SOFTWARE": software_hive(release),
         **{f"{system}/drivers/{name}": driver_file(name) for name in driver_records.files(drivers)},
-        **{f"{system}/{name}": b"catalog" for name in driver_records.catalogs(drivers)},
+        **{
+            f"{system}/{name}": catalog_of(tuple(held))
+            for name, held in driver_records.catalogs(drivers).items()
+        },
         "Windows/explorer.exe": make_pe(fill=b"explorer"),
         "Windows/Boot/PCAT/bootmgr": boot.bootmgr,
         "Windows/Boot/PCAT/bootnxt": b"\0",

@@ -8,22 +8,25 @@ extension, another architecture) is left out and named: vendors' archives are fu
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rehost_builder.drivers.check import Kind, Level, PackageReport, check_folder
-from rehost_builder.drivers.unpack import opened, with_archives
+from rehost_builder.drivers.unpack import may_be_none, opened, with_archives
 from rehost_builder.errors import BuildError
+from rehost_payload.drivers.check import Kind, Level, PackageReport, check_folder
+from rehost_payload.drivers.manifest import FORMAT, MANIFEST, NOT_VERIFIED
 from rehost_payload.drivers.packages import locate
 from rehost_payload.formats.errors import FormatError
 
 DEFAULT_FOLDER = Path("drivers/packages")
 MAX_TOTAL = 512 << 20  # bytes; the system on the medium is held in memory
-VERIFIED, SIGNER_NOT_KNOWN, NOT_VERIFIED = "yes", "signer not known", "no"
+VERIFIED, SIGNER_NOT_KNOWN = "yes", "signer not known"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Bundle:
-    """``place`` holds one folder for each package, by its name."""
+    """``place`` holds one folder for each package, by its name, and the manifest that the medium checks them by."""
 
     place: Path
     packages: tuple[BundledPackage, ...] = ()
@@ -123,7 +126,9 @@ def collect(
     for source in sources:
         found = False
         for archive in _places(source):
-            with opened(archive) as folder:
+            with _opened(archive, source, left_out) as folder:
+                if folder is None:
+                    continue
                 for report in _reports(folder, archive, microsoft):
                     shown = _shown(report, folder, source, archive)
                     reason = _why_not(report, allow_unverified)
@@ -157,7 +162,24 @@ def collect(
             f"the driver packages have {bundle.size >> 20} MB, and the medium's system is held in memory",
             f"take those of your controllers only (rehost drivers match); {MAX_TOTAL >> 20} MB are allowed",
         )
+    if bundle.packages:
+        (place / MANIFEST).write_text(_manifest(bundle.packages))
     return bundle
+
+
+@contextmanager
+def _opened(archive: Path, source: Path, left_out: list[LeftOut]) -> Iterator[Path | None]:
+    """As `opened`; None for a program that lies in a folder and is no archive, which is named."""
+    with ExitStack() as stack:
+        folder = None
+        try:
+            folder = stack.enter_context(opened(archive))
+        except BuildError as e:
+            if not may_be_none(archive, source):
+                raise
+            name = PurePosixPath(source.resolve().name, archive.relative_to(source))
+            left_out.append(LeftOut(str(name), f"not opened: {e.message}"))
+        yield folder
 
 
 def _places(source: Path) -> list[Path]:
@@ -180,7 +202,7 @@ def _shown(report: PackageReport, folder: Path, source: Path, archive: Path) -> 
     inside = PurePosixPath() if folder == report.path else PurePosixPath(report.path.relative_to(folder))
     top = PurePosixPath(source.resolve().name)
     if archive != source:
-        top = top / archive.name
+        top = top / archive.relative_to(source).as_posix()
     return str(top / inside)
 
 
@@ -229,6 +251,13 @@ def _bundled(report: PackageReport, shown: str) -> BundledPackage:
         problems=tuple(dict.fromkeys(c.sentence for c in problems)),
         files=tuple(files),
     )
+
+
+def _manifest(packages: Iterable[BundledPackage]) -> str:
+    """What the server checks the packages by; the same for the same packages, wherever they came from."""
+    kept = ("folder", "inf", "verified", "files")
+    listed = [{k: v for k, v in asdict(p).items() if k in kept} for p in packages]
+    return json.dumps({"format": FORMAT, "packages": listed}, indent=1) + "\n"
 
 
 def _copy(report: PackageReport, package: BundledPackage, place: Path) -> None:

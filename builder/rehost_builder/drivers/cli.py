@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from rehost_builder.errors import BuildError
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.ui.drivers_cmd import drivers, say
 from rehost_payload.ui.paths import InputPath
@@ -40,19 +41,25 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
       2  the command line is wrong
       3  a package is not usable, or none holds a boot driver
     """
-    from rehost_builder.drivers.check import Kind, check_folder
     from rehost_builder.drivers.report import as_json, as_text
-    from rehost_builder.drivers.unpack import opened, with_archives
+    from rehost_builder.drivers.unpack import may_be_none, opened, with_archives
     from rehost_payload.drivers.catalogue import load_catalogue
+    from rehost_payload.drivers.check import Kind, check_folder
     from rehost_payload.ui.progress import ProgressLine
     from rehost_payload.ui.texts import Texts
 
     progress = ProgressLine(sys.stderr, Texts(), terminal=sys.stderr.isatty())
     reports = []
     try:
-        for place in (p for given in packages for p in with_archives(given)):
-            with opened(place) as folder:
-                found = [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
+        for given, place in ((g, p) for g in packages for p in with_archives(g)):
+            try:
+                with opened(place) as folder:
+                    found = [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
+            except BuildError as e:
+                if not may_be_none(place, given):
+                    raise
+                click.echo(f"{place} was not opened: {e.message}", err=True)
+                continue
             reports += found
             if not found and (place not in packages or with_archives(place) == [place]):
                 click.echo(

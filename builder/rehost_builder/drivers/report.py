@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rehost_builder.drivers.check import Kind, Level, PackageReport
 from rehost_payload.drivers.catalogue import Controller, find_controller
+from rehost_payload.drivers.check import Kind, Level, PackageReport
 from rehost_payload.formats.inf_rank import IdMatch, PciDevice, parse_pci, rank
 
 _WORDS = {

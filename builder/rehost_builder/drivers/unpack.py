@@ -28,6 +28,7 @@ from pathlib import Path
 
 from rehost_builder.errors import BuildError
 from rehost_builder.run import last_words
+from rehost_payload.drivers.packages import archives_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class Limits:
 
 
 LIMITS = Limits()
-_SUFFIXES = (".zip", ".cab", ".7z")
 _NESTED_AT_MOST = 12
 _MAX_NAME = 240
 _RESERVED = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -70,11 +70,13 @@ def opened(place: Path, limits: Limits = LIMITS) -> Iterator[Path]:
 
 
 def with_archives(place: Path) -> list[Path]:
-    """A place, and after it the archives that lie in it if it is a folder."""
-    if not place.is_dir():
-        return [place]
-    archives = [p for p in sorted(place.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file()]
-    return [place, *(p for p in archives if not p.is_symlink())]
+    """A place, and after it the archives that lie in it or below if it is a folder."""
+    return [place, *archives_in(place, LIMITS.count)] if place.is_dir() else [place]
+
+
+def may_be_none(archive: Path, given: Path) -> bool:
+    """Whether ``archive``, which was found in ``given``, is only perhaps one: any program is called .exe."""
+    return archive != given and archive.suffix.lower() in (".exe", ".msi")
 
 
 def _nested(folder: Path, limits: Limits, depth: int, shown: str) -> None:

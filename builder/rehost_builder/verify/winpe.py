@@ -12,7 +12,6 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rehost_builder.drivers.pe import read_signature
 from rehost_builder.verify import image
 from rehost_builder.verify.boot_store import Start, default_start
 from rehost_builder.verify.described import Listed
@@ -25,6 +24,7 @@ from rehost_builder.wim.header import why_unfit
 from rehost_builder.wim.reader import Wim
 from rehost_builder.wim.tree import NO_HASH, Entry, Tree
 from rehost_builder.winpe.bootfiles import read_boot_program
+from rehost_payload.formats.authenticode import read_signature
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.pe import read_facts
 from rehost_payload.formats.source import BytesSource

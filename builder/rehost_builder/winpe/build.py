@@ -43,6 +43,7 @@ from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, r
 from rehost_builder.winpe.scratch import HIVE, hive_with_scratch_space
 from rehost_builder.winpe.secureboot import BootChoice, choose_boot_files
 from rehost_payload.capture.restore.scripts import GUARDIAN, scripts
+from rehost_payload.drivers.manifest import MANIFEST
 from rehost_payload.formats.inf import parse_inf
 from rehost_payload.formats.inf_target import WORKSTATION, Target
 
@@ -276,11 +277,12 @@ def _drivers(options: WinpeOptions, place: Path, media: Media) -> tuple[Bundle, 
 
 
 def _driver_files(bundle: Bundle) -> dict[str, Content]:
-    return {
+    files: dict[str, Content] = {
         f"{package.folder}/{file.path}": bundle.place / package.folder / file.path
         for package in bundle.packages
         for file in package.files
     }
+    return files | ({MANIFEST: bundle.place / MANIFEST} if files else {})
 
 
 def _tree(media: Media, choice: BootChoice, wim: Content) -> dict[str, Content]:

@@ -84,6 +84,8 @@ def advise(
             reasons.append(f"{certain.path} fits as well and is not needed")
     elif certain is not None:
         answer, headline = Answer.PACKAGE, f"needs {certain.service} from package {certain.path}"
+        if certain.level == "unknown":
+            headline += ", and whether Windows accepts its signature is not known"
         if has is None or has.present is None:
             reasons.append("the package does in any case; the driver of Windows itself might do as well")
         missing = [n for n in _further(controller) if n.lower() not in _services(certain)]

@@ -1,6 +1,6 @@
 """Driver packages in folders: which of them Windows could start a controller with, in which order, and why not others.
 
-Only the INF is judged here, and whether the files it wants are there; signatures are another matter. Read only.
+Only the INF is judged here, and whether the files it wants are there; `check` looks into them. Read only.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ from rehost_payload.formats.inf_target import Target
 from rehost_payload.formats.inf_text import MAX_SIZE
 
 MAX_INFS = 5000
+_ARCHIVES = (".zip", ".7z")
+_PERHAPS_ARCHIVES = (".exe", ".cab", ".msi")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A package that fits. ``subsystems`` is not empty where it fits these cards only and the card is not known."""
+    """A package that fits. ``subsystems`` is not empty where it fits these cards only and the card is not known.
+
+    ``level`` is what `check.verified` found ("pass", "warn", "unknown"), with ``remarks`` of this level and the
+    ``signer``; empty before.
+    """
 
     path: Path
     rank: Rank
@@ -43,6 +49,9 @@ class Candidate:
     catalog: str | None
     warnings: tuple[str, ...]
     subsystems: tuple[str, ...] = ()
+    level: str = ""
+    remarks: tuple[str, ...] = ()
+    signer: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,28 @@ def find_infs(places: Iterable[Path]) -> Iterator[Path]:
                     if count > MAX_INFS:
                         raise FormatError("driver folder", f"{place} has more than {MAX_INFS} INF files")
                     yield path
+
+
+def archives_among(names: Iterable[str]) -> list[str]:
+    """Of the names in one folder those that may hold packages, sorted.
+
+    Beside an INF lie programs and cabinets that belong to its package; alone they are how vendors deliver them.
+    """
+    lower = [(n.lower(), n) for n in names]
+    suffixes = _ARCHIVES if any(n.endswith(".inf") for n, _ in lower) else (*_ARCHIVES, *_PERHAPS_ARCHIVES)
+    return sorted(name for n, name in lower if n.endswith(suffixes))
+
+
+def archives_in(folder: Path, most: int) -> list[Path]:
+    """Archives in a folder and below, no more than ``most``; links are not followed. OSError."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        paths = (Path(place, name) for name in archives_among(names))
+        found += [p for p in paths if not p.is_symlink() and p.is_file()]
+        if len(found) > most:
+            break
+    return found[:most]
 
 
 def judge(infs: Iterable[Path], device: PciDevice, target: Target) -> tuple[list[Candidate], list[Refusal]]:
@@ -155,6 +186,11 @@ def judge_inf(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candid
         warnings=tuple(warnings),
         subsystems=subsystems,
     )
+
+
+def is_for(model: Model, device: PciDevice) -> bool:
+    """Whether a model is for the device, or for a card of its kind where the card is not known."""
+    return next(_matches([model], device), None) is not None
 
 
 def _matches(models: Iterable[Model], device: PciDevice) -> Iterator[tuple[bool, Model, IdMatch]]:

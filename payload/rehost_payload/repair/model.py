@@ -260,13 +260,15 @@ class Check:
 @dataclass(frozen=True)
 class Verification:
     """``chain`` is the verdict on the way from the firmware to the loader alone, the driver of the disk's controller
-    aside; ``controller_known`` is False where nobody can say which driver that is.
+    aside; ``controller_known`` is False where nobody can say which driver that is, ``signer_known`` where it is signed by
+    somebody of whom nobody can say whether Windows trusts him.
     """
 
     verdict: Verdict  # FAIL if a needed check failed, UNKNOWN if one could not be made, else PASS
     checks: tuple[Check, ...]
     chain: Verdict = Verdict.UNKNOWN
     controller_known: bool = True
+    signer_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rehost_payload.repair.model import Check, Choices, Verdict, Verification
-from rehost_payload.repair.verify_drivers import boot_controller, check_drivers
+from rehost_payload.repair.verify_drivers import SIGNATURE, boot_controller, check_drivers
 from rehost_payload.survey.model import (
     BootCode,
     BootStore,
@@ -58,7 +58,8 @@ def verify(survey: Survey, choices: Choices | None = None) -> Verification:
     walk = _Walk(survey, choices or Choices())
     checks = tuple(walk.checks())
     known = walk.windows is None or boot_controller(survey, walk.windows) is not None
-    return Verification(_all(checks, _CHAIN | {_DRIVER}), checks, _all(checks, _CHAIN), known)
+    unsure = any(c.id == SIGNATURE and c.verdict is _UNKNOWN for c in checks)
+    return Verification(_all(checks, _CHAIN | {_DRIVER}), checks, _all(checks, _CHAIN), known, not unsure)
 
 
 def _all(checks: tuple[Check, ...], needed: set[str]) -> Verdict:

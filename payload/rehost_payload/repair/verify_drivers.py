@@ -3,7 +3,8 @@
 Shares no code with the rules and with what installs drivers: it ranks, resolves and looks up by itself. Windows 8 and
 Server 2012 on: DeviceIds -> DriverInfFiles -> DriverPackages -> Descriptors -> Configurations -> Services -> file;
 before: CriticalDeviceDatabase -> Services -> file. Then the chain of services up to the volume, and filters. What
-cannot be seen is UNKNOWN. Signatures are not verified; that there is one, embedded or in a catalog, is.
+cannot be seen is UNKNOWN. A driver that is not of Windows itself has to be the file that its catalog in CatRoot, or the
+signature inside it, vouches for; who has signed that is a point of its own.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from rehost_payload.survey.drivers_model import (
     ControllerFacts,
     DriverPackage,
     ServiceFacts,
+    SignerFacts,
     WindowsDrivers,
 )
 from rehost_payload.survey.model import Controller, Survey, WindowsInstallation
 
+SIGNATURE = "verify.driver-signature"
 _PASS, _FAIL, _UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
 _FIRST_WITH_DATABASE = 9200  # Windows 8, Server 2012
+_MICROSOFT = "Microsoft"  # where a chain of certificates leads, in the survey's words
 _AMD64 = 9  # PROCESSOR_ARCHITECTURE_AMD64
 _PROCESSORS = {"x86": 0, "x64": 9, "arm64": 12}
 # without one of these no disk becomes a volume; `volume` is a driver of its own since Windows 10
@@ -72,7 +76,8 @@ def check_drivers(survey: Survey, windows: WindowsInstallation) -> tuple[Check, 
         return (_sum(_UNKNOWN, f"what {windows.id} has for {_ids(controller)} could not be read"),)
     points = tuple(_Judge(windows, facts, own, controller).points())
     failed = [c for c in points if c.verdict is _FAIL]
-    unseen = [c for c in points if c.verdict is _UNKNOWN]
+    # by whom a driver is signed is said, and does not hide that all the rest was looked at
+    unseen = [c for c in points if c.verdict is _UNKNOWN and c.id != SIGNATURE]
     if failed:
         return (*points, _sum(_FAIL, f"{_ids(controller)}: {failed[0].reason}"))
     if unseen:
@@ -123,6 +128,7 @@ class _Judge:
         if record.verdict is _PASS:
             yield self._services(services)
             yield self._driver_files(services, package)
+            yield from self._signatures(services, package)
         yield self._chain()
         yield self._filters()
 
@@ -282,14 +288,44 @@ class _Judge:
             key = next((k for n in self._sets if (k := self._key(service, n)) is not None), None)
             file = self._file(key) if key is not None else None
             answer, reason = self._usable(file, compared=bought)
-            signed = file is not None and (file.signature or (package is not None and package.catalog))
-            if answer is _PASS and bought and not signed:
-                answer, reason = _FAIL, "neither a signature in the file nor a catalog in CatRoot"
             if answer is _FAIL or (answer is _UNKNOWN and verdict is _PASS):
                 verdict = answer
             where = file.path if file is not None else service
             (seen if answer is _PASS else reasons).append(f"{where}: {reason}")
         return Check(name, verdict, "; ".join(reasons or seen))
+
+    def _signatures(self, services: Sequence[str], package: DriverPackage | None) -> Iterator[Check]:
+        """Of a driver that was added to Windows: is each file the one that was signed, and who has signed it?"""
+        if package is None or _hex(package.version)[:1] != b"\0":
+            return
+        answers = []
+        for service in self._with_channels(services):
+            key = next((k for n in self._sets if (k := self._key(service, n)) is not None), None)
+            file = self._file(key) if key is not None else None
+            # the channels of an IDE controller are Windows' own
+            if file is not None and file.exists and service in services:
+                answers.append((file.path, *self._vouched(file, package)))
+        if not answers:
+            return
+        worst = next((v for v in (_FAIL, _UNKNOWN) if any(a[1] is v for a in answers)), _PASS)
+        reasons = [f"{path}: {reason}" for path, verdict, reason in answers if verdict is worst]
+        yield Check(SIGNATURE, worst, "; ".join(reasons))
+
+    def _vouched(self, file: BinaryFacts, package: DriverPackage) -> tuple[Verdict, str]:
+        catalog = package.catalog_facts
+        if not package.catalog and not file.signature:
+            return _FAIL, "neither a signature in the file nor a catalog in CatRoot"
+        if not file.digests or (package.catalog and catalog is None):
+            return _UNKNOWN, "it could not be read: neither its hash nor a signature was checked"
+        if catalog is not None and set(file.digests) & set(catalog.digests):
+            return _trusted(f"its hash is in {catalog.path}", catalog.signer)
+        if file.signer is not None and file.signer.problem is None:
+            return _trusted("its hash is that of the signature inside it", file.signer)
+        if catalog is not None:
+            why = catalog.problem or "it is not the file that was signed: its hash is not in the catalog"
+            return _FAIL, f"{catalog.path}: {why}"
+        problem = file.signer.problem if file.signer is not None else "it cannot be found"
+        return _FAIL, f"the signature inside it is not valid: {problem}"
 
     def _usable(self, file: BinaryFacts | None, *, compared: bool) -> tuple[Verdict, str]:
         if file is None or not file.exists:
@@ -361,6 +397,17 @@ class _Judge:
         if wrong:
             return Check(name, _FAIL, "; ".join(wrong[:4]))
         return Check(name, _PASS, f"{seen} entries of filter lists lead to a service and a file")
+
+
+def _trusted(where: str, signer: SignerFacts | None) -> tuple[Verdict, str]:
+    if signer is None:
+        return _FAIL, f"{where}, which is not signed"
+    if signer.problem is not None:
+        return _FAIL, f"{where}, whose signature is not valid: {signer.problem}"
+    if signer.trust != _MICROSOFT:
+        checked = f"{where} (checked), and the signature of {signer.name} is valid (checked)"
+        return _UNKNOWN, f"{checked}; that it leads to Microsoft is not known ({signer.trust})"
+    return _PASS, f"{where}, signed by {signer.name}, whom Microsoft has certified"
 
 
 def _hex(text: str) -> bytes:

@@ -12,11 +12,15 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rehost_payload.drivers.check import Level, check_package
+from rehost_payload.drivers.manifest import CONSENT, Bundled, consents, read_manifest
 from rehost_payload.drivers.packages import (
     Candidate,
+    archives_among,
+    archives_in,
     find_infs,
     inf_bytes,
     judge_inf,
@@ -36,6 +40,7 @@ from rehost_payload.survey.drivers_model import (
     BinaryFacts,
     PackageCandidate,
     PackageRefusal,
+    PackageVerification,
     WindowsDrivers,
 )
 from rehost_payload.survey.model import Controller, Problem, WindowsInstallation
@@ -51,6 +56,8 @@ _MAX_FILE = 48 << 20
 _MAX_TOTAL = 96 << 20
 _MAX_FILES = 200  # of one package
 _MAX_REFUSALS = 200
+_MAX_REASONS = 6
+_MAX_ARCHIVES = 20
 
 
 def survey_packages(
@@ -61,30 +68,93 @@ def survey_packages(
     problems: list[Problem],
 ) -> list[WindowsInstallation]:
     """The installations with what the packages in ``folders`` and on volumes labelled REHOST are to them."""
+    folders = [f for f in folders if _is_folder(f, problems)]
     judges = [j for w in windows if (j := _judge_of(w, opened)) is not None]
     if not controllers or not judges:
         return list(windows)
     devices = [(c.address, pci_device(c)) for c in controllers]
-    places = [*folders, *_from_volumes(opened, [d for _, d in devices], problems)]
-    for path in _infs(places, problems):
-        try:
-            data = inf_bytes(path)
-            inf = parse_inf(data)
-            digest = hashlib.sha256(data).hexdigest()
-            for judge in judges:
-                judge.take(path, inf, digest, devices)
-        except (FormatError, OSError) as error:
-            problems.append(Problem("driver-package", str(path), str(error)))
+    places = [_folder(f, problems) for f in folders]
+    places += _from_volumes(opened, [d for _, d in devices], problems)
+    for place in places:
+        for path in _infs(place.path, problems):
+            try:
+                data = inf_bytes(path)
+                package = _Package(path, parse_inf(data), hashlib.sha256(data).hexdigest(), place)
+                for judge in judges:
+                    judge.take(package, devices)
+            except (FormatError, OSError) as error:
+                problems.append(Problem("driver-package", str(path), str(error)))
     done = {j.windows.id: j.result() for j in judges}
     return [done.get(w.id, w) for w in windows]
 
 
-def _infs(places: Sequence[Path], problems: list[Problem]) -> Iterator[Path]:
-    for place in places:
-        try:
-            yield from find_infs([place])
-        except (FormatError, OSError) as error:
-            problems.append(Problem("driver-package", str(place), str(error)))
+@dataclass(frozen=True)
+class _Place:
+    """A folder with packages, and what whoever filled it says of them."""
+
+    path: Path
+    consent: bool = False
+    bundled: Mapping[str, Bundled] = field(default_factory=dict)
+
+
+def _is_folder(path: Path, problems: list[Problem]) -> bool:
+    if not path.is_dir():
+        what = "it is no folder" if path.exists() else "there is no such folder"
+        problems.append(Problem("driver-folder", str(path), f"{what}: no driver packages are taken from it"))
+        return False
+    try:
+        names = [p.relative_to(path).as_posix() for p in archives_in(path, _MAX_ARCHIVES)]
+    except OSError:  # whoever looks for the packages says so
+        names = []
+    problems += [_archive(f"{path}/{name}") for name in names]
+    return True
+
+
+def _archive(where: str) -> Problem:
+    return Problem("driver-archive", where, "an archive, which is not opened here: unpack it into the folder")
+
+
+def _folder(path: Path, problems: list[Problem]) -> _Place:
+    try:
+        return _Place(path, consents(path), read_manifest(path))
+    except (FormatError, OSError) as error:
+        problems.append(Problem("driver-package", str(path), str(error)))
+        return _Place(path)
+
+
+def _infs(place: Path, problems: list[Problem]) -> Iterator[Path]:
+    try:
+        yield from find_infs([place])
+    except (FormatError, OSError) as error:
+        problems.append(Problem("driver-package", str(place), str(error)))
+
+
+@dataclass(frozen=True)
+class _Package:
+    path: Path
+    inf: Inf
+    digest: str
+    place: _Place
+
+    def verified(self, target: Target, device: PciDevice) -> PackageVerification:
+        """Checked anew, also where the builder has done so: the folder may not be what it was."""
+        inside = self.path.relative_to(self.place.path).parts
+        bundled = self.place.bundled.get(inside[0]) if len(inside) > 1 else None
+        if bundled is not None:
+            changed = bundled.changed(self.place.path / inside[0])
+            if changed is not None:
+                why = f"{changed} is not the file that the medium was made with"
+                return PackageVerification(Level.FAIL.value, (why,))
+        report = check_package(self.path, None, (target,), device)
+        signer = report.signature.signer if report.signature is not None else ""
+        level, reasons = report.summary
+        return PackageVerification(
+            level=level.value,
+            reasons=reasons[:_MAX_REASONS],
+            signer=signer,
+            only_signature=report.only_signature,
+            allowed=self.place.consent or (bundled is not None and bundled.allowed),
+        )
 
 
 def target_for(windows: WindowsInstallation) -> Target | None:
@@ -121,13 +191,13 @@ class _Judge:
         self._refused: list[PackageRefusal] = []
         self._others = 0
 
-    def take(self, path: Path, inf: Inf, digest: str, devices: Sequence[tuple[str, PciDevice]]) -> None:
-        known = False
+    def take(self, package: _Package, devices: Sequence[tuple[str, PciDevice]]) -> None:
+        known, path = False, package.path
         for order, (address, device) in enumerate(devices):
-            answer = judge_inf(path, inf, device, self._target)
+            answer = judge_inf(path, package.inf, device, self._target)
             if isinstance(answer, Candidate):
                 key = (order, bool(answer.subsystems), answer.rank.sort_key, str(path))
-                self._found.append((key, self._candidate(address, answer, inf, digest)))
+                self._found.append((key, self._candidate(address, device, answer, package)))
                 known = True
             elif answer.knows_device:
                 known = True
@@ -136,13 +206,15 @@ class _Judge:
                     self._refused.append(PackageRefusal(address, place, path.name, answer.reason))
         self._others += not known
 
-    def _candidate(self, address: str, found: Candidate, inf: Inf, digest: str) -> PackageCandidate:
+    def _candidate(
+        self, address: str, device: PciDevice, found: Candidate, package: _Package
+    ) -> PackageCandidate:
         driver = found.rank.driver
         return PackageCandidate(
             address=address,
             folder=str(found.path.parent),
             inf=found.path.name,
-            inf_sha256=digest,
+            inf_sha256=package.digest,
             rank=found.rank.value,
             date=driver.date.isoformat() if driver.date else None,
             version=".".join(map(str, driver.version)) if driver.version else None,
@@ -154,7 +226,8 @@ class _Judge:
             catalog=found.catalog,
             subsystems=found.subsystems,
             warnings=found.warnings,
-            binaries=tuple(self._images(found, inf)),
+            binaries=tuple(self._images(found, package.inf)),
+            verification=package.verified(self._target, device),
         )
 
     def _images(self, found: Candidate, inf: Inf) -> Iterator[BinaryFacts]:
@@ -197,32 +270,38 @@ class _Budget:
 
 def _from_volumes(
     opened: Sequence[OpenVolume], devices: Sequence[PciDevice], problems: list[Problem]
-) -> list[Path]:
+) -> list[_Place]:
     found = []
     budget = _Budget()
     for volume in opened:
         if volume.reader is None or volume.volume.label.upper() != LABEL:
             continue
         for top in FOLDERS:
+            archives: list[str] = []
             try:
-                for path in _walk(volume.reader, top):
+                consent = volume.reader.exists(f"{top}\\{CONSENT}")
+                for path in _walk(volume.reader, top, archives):
                     copied = _copied(volume, path, devices, budget, problems)
                     if copied is not None:
-                        found.append(copied)
+                        found.append(_Place(copied, consent))
             except (FormatError, OSError) as error:
                 problems.append(Problem("driver-package", f"{volume.volume.id}:{top}", str(error)))
+            problems += [_archive(f"{volume.volume.id}:{a}") for a in archives[:_MAX_ARCHIVES]]
     return found
 
 
-def _walk(reader: FileSystemReader, top: str) -> Iterator[str]:
-    """The INF files below a folder."""
+def _walk(reader: FileSystemReader, top: str, archives: list[str]) -> Iterator[str]:
+    """The INF files below a folder. ``archives`` gets the paths of what may hold further ones."""
     if not reader.is_directory(top):
         return
     waiting, folders, infs = [(top, 0)], 0, 0
     while waiting:
         folder, depth = waiting.pop(0)
         folders += 1
-        for entry in reader.listdir(folder):
+        entries = list(reader.listdir(folder))
+        names = archives_among(e.name for e in entries if not e.is_directory)
+        archives += [f"{folder}\\{name}" for name in names]
+        for entry in entries:
             path = f"{folder}\\{entry.name}"
             if entry.is_directory:
                 if depth < _MAX_DEPTH and not entry.reparse_tag and folders + len(waiting) < _MAX_FOLDERS:
@@ -252,14 +331,17 @@ def _copied(
             if reader.exists(f"{source}\\{name}") and not reader.is_directory(f"{source}\\{name}"):
                 files.setdefault(name, f"{source}\\{name}")
         sizes = {name: reader.size(place) for name, place in files.items()}
-        key = hashlib.sha256(data + repr((volume.volume.serial, path, sorted(sizes.items()))).encode())
-        kept = _kept.get(key.hexdigest())
-        if kept is not None and kept.is_dir():
-            return kept
         if len(files) > _MAX_FILES or max(sizes.values()) > _MAX_FILE or sum(sizes.values()) > budget.left:
             detail = f"{len(files)} files with {sum(sizes.values())} bytes are more than can be copied"
             problems.append(Problem("driver-package", where, detail))
             return None
+        # by content: a file that was replaced by one of the same size is another package
+        key = hashlib.sha256(repr((volume.volume.serial, path)).encode())
+        for name, place in sorted(files.items()):
+            key.update(f"\0{name}\0".encode() + hashlib.sha256(reader.read(place, _MAX_FILE)).digest())
+        kept = _kept.get(key.hexdigest())
+        if kept is not None and kept.is_dir():
+            return kept
         target = _store(reader, files, key.hexdigest()[:16])
         budget.left -= sum(sizes.values())
         _kept[key.hexdigest()] = target

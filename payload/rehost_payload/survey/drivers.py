@@ -11,13 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rehost_payload.formats.authenticode import file_digests, read_signature
+from rehost_payload.formats.catalog import parse_catalog
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import Hive, Key
 from rehost_payload.formats.inf_rank import PciDevice
+from rehost_payload.formats.pkcs7 import Signature
 from rehost_payload.survey.binaries import Binaries
 from rehost_payload.survey.drivers_model import (
     BinaryFacts,
+    CatalogFacts,
     Configuration,
     ControllerFacts,
     CriticalDevice,
@@ -31,6 +35,7 @@ from rehost_payload.survey.drivers_model import (
     PolicyValue,
     ServiceFacts,
     SetNumber,
+    SignerFacts,
     StoreCopy,
     WindowsDrivers,
 )
@@ -63,6 +68,9 @@ _MAX_SERVICES = 600  # over all control sets
 _MAX_POLICIES = 200
 _PENDING_SIZE = 4 << 20
 _PENDING_SHOWN = 20
+_MAX_CATALOG = 4 << 20
+_MAX_MEMBERS = 2000  # of a catalog; those of storage drivers have a dozen
+_MAX_DRIVER = 48 << 20
 _CATALOGS = "System32\\CatRoot\\{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 _OEM = re.compile(r"oem([0-9]{1,5})\.inf", re.IGNORECASE)
 _LETTER = re.compile(r"\\DosDevices\\([A-Za-z]):")
@@ -207,10 +215,12 @@ class _Reader:
                 )
         version = key.value("Version")
         inf = string(key, "")
+        catalog = self._catalog(inf)
         return DriverPackage(
             name=key.name,
             inf=inf,
-            catalog=self._catalog(inf),
+            catalog=catalog is not None,
+            catalog_facts=catalog,
             version=version.data.hex() if version is not None and version.size <= 256 else "",
             provider=string(key, "Provider"),
             original=string(key, "InfName"),
@@ -221,9 +231,33 @@ class _Reader:
             configurations=tuple(configurations),
         )
 
-    def _catalog(self, inf: str) -> bool:
+    def _catalog(self, inf: str) -> CatalogFacts | None:
         match = _OEM.fullmatch(inf)
-        return match is not None and self._exists(f"{self.root}\\{_CATALOGS}\\oem{match[1]}.cat")
+        path = f"{self.root}\\{_CATALOGS}\\oem{match[1]}.cat" if match is not None else ""
+        if not path or not self._exists(path):
+            return None
+        try:
+            found = parse_catalog(self.reader.read(path, _MAX_CATALOG))
+        except (FormatError, OSError) as error:
+            return CatalogFacts(path, problem=str(error))
+        if len(found.members) > _MAX_MEMBERS:
+            return CatalogFacts(path, problem=f"it has {len(found.members)} members")
+        digests = dict.fromkeys(m.digest.hex() for m in found.members)
+        return CatalogFacts(path, tuple(digests), _signer(found.signature))
+
+    def signed(self, facts: BinaryFacts) -> BinaryFacts:
+        """With its hashes and the signature inside of it, where it can be read."""
+        if not facts.exists or facts.unreadable is not None or facts.size > _MAX_DRIVER:
+            return facts
+        try:
+            data = self.reader.read(facts.path, _MAX_DRIVER)
+        except (FormatError, OSError):
+            return facts
+        facts = replace(facts, digests=tuple(sorted(d.hex() for d in file_digests(data))))
+        try:
+            return replace(facts, signer=_signer(read_signature(data)))
+        except FormatError as error:
+            return replace(facts, signer=SignerFacts("unnamed", "other", problem=str(error)))
 
     # --- services -----------------------------------------------------------------------------------------------
 
@@ -337,6 +371,12 @@ class _Reader:
         return self.reader.exists(path)
 
 
+def _signer(found: Signature | None) -> SignerFacts | None:
+    if found is None:
+        return None
+    return SignerFacts(found.signer, found.trust.value, found.usages, found.problem)
+
+
 def image_file(image_path: str | None, service: str, root: str) -> str | None:
     """Where the boot loader looks for a driver's file on the volume of Windows; None where that is elsewhere.
 
@@ -424,6 +464,13 @@ def _services(r: _Reader, facts: WindowsDrivers, _: Sequence[Controller]) -> Win
     present = {s.name.lower() for s in services}
     looked_into = {n.lower() for n in wanted}
     compared = {n.lower() for n in drivers} | {n.lower() for n in COMPANIONS}
+    bought = {
+        n.lower()
+        for p in facts.packages
+        if _OEM.fullmatch(p.inf)
+        for c in p.configurations
+        for n in (c.service, *c.upper_filters, *c.lower_filters)
+    }
     binaries = {}
     for s in services:
         if s.binary is not None and s.binary.lower() not in binaries:
@@ -431,6 +478,8 @@ def _services(r: _Reader, facts: WindowsDrivers, _: Sequence[Controller]) -> Win
             binaries[s.binary.lower()] = r.binaries.facts(
                 s.binary, look=name in looked_into, compare=name in compared
             )
+            if name in bought:
+                binaries[s.binary.lower()] = r.signed(binaries[s.binary.lower()])
     return replace(
         facts,
         services=services,

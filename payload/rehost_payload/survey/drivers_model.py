@@ -74,6 +74,30 @@ class Configuration:
 
 
 @dataclass(frozen=True)
+class SignerFacts:
+    """Who signed a catalog or a program, as far as the file itself tells.
+
+    ``trust`` is a word of formats/pkcs7.py: where the chain of certificates leads. ``problem``: why it is no signature over
+    this content.
+    """
+
+    name: str
+    trust: str
+    usages: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class CatalogFacts:
+    """A catalog in CatRoot. ``digests`` of its members in hex; ``problem``: why it is no catalog that can be read."""
+
+    path: str
+    digests: tuple[str, ...] = ()
+    signer: SignerFacts | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class DriverPackage:
     """A key of DriverDatabase\\DriverPackages. ``folder``: it is in DriverStore\\FileRepository."""
 
@@ -86,6 +110,7 @@ class DriverPackage:
     signer: str
     folder: bool
     catalog: bool = False  # oemNN.cat of an OEM package is in CatRoot
+    catalog_facts: CatalogFacts | None = None  # the same, looked into
     descriptors: tuple[Descriptor, ...] = ()
     configurations: tuple[Configuration, ...] = ()
 
@@ -114,7 +139,11 @@ class ServiceFacts:
 
 @dataclass(frozen=True)
 class BinaryFacts:
-    """A driver's file. The fields after ``size`` are known only where it was looked into (``examined``)."""
+    """A driver's file. The fields after ``size`` are known only where it was looked into (``examined``).
+
+    ``digests`` (hex, under which a catalog may hold it) and ``signer`` (embedded) are told of drivers that are not of
+    Windows itself.
+    """
 
     path: str
     exists: bool
@@ -130,6 +159,8 @@ class BinaryFacts:
     missing_modules: tuple[str, ...] = ()
     missing_symbols: tuple[str, ...] = ()  # "storport.sys!StorPortFoo": the first of them
     imports_compared: bool = False
+    digests: tuple[str, ...] = ()
+    signer: SignerFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +212,22 @@ class PolicyValue:
 
 
 @dataclass(frozen=True)
+class PackageVerification:
+    """What the files, the catalog and its signature say of a package, for this Windows and this controller.
+
+    ``level``: "pass", "warn", "unknown" or "fail"; ``reasons`` are those of this level. ``only_signature``: nothing but
+    who vouches for its bytes speaks against it. ``allowed``: whoever made the medium or filled the stick takes it all the
+    same. ``signer`` is empty where there is no signature.
+    """
+
+    level: str
+    reasons: tuple[str, ...] = ()
+    signer: str = ""
+    only_signature: bool = False
+    allowed: bool = False
+
+
+@dataclass(frozen=True)
 class PackageCandidate:
     """A package at hand that Windows would take for a controller. ``rank`` is 0xSSGGTHHH, the lowest is the best."""
 
@@ -200,6 +247,7 @@ class PackageCandidate:
     subsystems: tuple[str, ...] = ()  # it fits these cards only, and the card is not known
     warnings: tuple[str, ...] = ()
     binaries: tuple[BinaryFacts, ...] = ()  # its boot drivers, judged against this installation
+    verification: PackageVerification | None = None
 
 
 @dataclass(frozen=True)

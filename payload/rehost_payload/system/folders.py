@@ -15,7 +15,6 @@ MEDIUM = Path("usr/share/rehost/drivers")
 def driver_folders(root: Path | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """The folders of the variable, else the medium's below ``root``; None: this is no medium."""
     named = environment.get(VARIABLE, "")
-    folders = [Path(p) for p in named.split(os.pathsep) if p]
-    if not named and root is not None:
-        folders = [root / MEDIUM]
-    return tuple(f for f in folders if f.is_dir())
+    if named:  # one that is not there as well: the survey says so
+        return tuple(Path(p) for p in named.split(os.pathsep) if p)
+    return tuple(f for f in (root / MEDIUM,) if f.is_dir()) if root is not None else ()

@@ -159,9 +159,10 @@ class WinPeSystem:
         return tuple(self._problems)
 
     def driver_folders(self) -> Sequence[Path]:
-        folders = driver_folders(None, self._environment)
+        # the medium's own is always named, and there only where the medium was built with packages
         own = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "drivers")
-        return folders or tuple(f for f in (own,) if f.is_dir())
+        folders = driver_folders(None, self._environment) or (own,)
+        return tuple(f for f in folders if f != own or f.is_dir())
 
     def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:
         """See System.volume_files. Windows mounts what it can by itself, so that asking changes nothing."""

@@ -28,6 +28,7 @@ from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MOST_ARCHIVES = 20
 _PRODUCTS = {"server": SERVER, "dc": DOMAIN_CONTROLLER, "workstation": WORKSTATION}
 
 
@@ -193,7 +194,8 @@ def match(
 ) -> None:
     """Say what a storage controller needs in a Windows. Nothing is changed.
 
-    Whether Windows brings the driver itself, which of the packages at hand fits best and why the others do not. A
+    Whether Windows brings the driver itself, which of the packages at hand fits best and why the others do not. Those that
+    fit are verified as by rehost drivers check: files, hashes, signature, binaries; what fails is refused. A
     device ID of Windows (PCI\\VEN_9005&DEV_028D&SUBSYS_05529005) does as well.
 
     \b
@@ -211,7 +213,8 @@ def match(
     """
     from rehost_payload.drivers.advice import advise
     from rehost_payload.drivers.catalogue import load_catalogue
-    from rehost_payload.drivers.packages import find_infs, judge
+    from rehost_payload.drivers.check import verified
+    from rehost_payload.drivers.packages import archives_in, find_infs, judge
     from rehost_payload.ui import drivers_match
 
     if class_code and not re.fullmatch("[0-9A-Fa-f]{4}([0-9A-Fa-f]{2})?", class_code):
@@ -227,12 +230,19 @@ def match(
             )
     target = with_product(target, product)
     try:
+        archives = [a for place in places for a in archives_in(place, _MOST_ARCHIVES)]
         candidates, refusals = judge(find_infs(places), device, target)
-        advice = advise(load_catalogue(), device, target, candidates, refusals)
+        candidates, refused = verified(candidates, device, target)
+        advice = advise(load_catalogue(), device, target, candidates, [*refused, *refusals])
     except OSError as e:
         raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
     except FormatError as e:
         raise click.ClickException(str(e)) from e
+    for archive in archives:
+        click.echo(
+            f"{archive} was not opened: unpack it, or give it to rehost drivers check or rehost build",
+            err=True,
+        )
     if json_:
         click.echo(dumps(drivers_match.as_json(advice, device, target)))
     else:

@@ -54,13 +54,21 @@ def _candidate(candidate: Candidate) -> Iterator[str]:
         ("driver", ", ".join((candidate.service, *candidate.further_services))),
         ("version", candidate.rank.driver.text),
         ("matches", f"{candidate.device_id}  {candidate.description}"),
-        ("rank", f"{candidate.rank.text} (lowest wins); signatures and driver files are not looked at here"),
+        ("rank", f"{candidate.rank.text} (lowest wins)"),
+        ("verified", _verified(candidate)),
         *(("warning", text) for text in candidate.warnings),
     ]
     if candidate.subsystems:
         lines.append(("only", f"for the subsystems {', '.join(candidate.subsystems)}"))
     for name, text in lines:
         yield f"    {name:<{_COLUMN}}{text}"
+
+
+def _verified(candidate: Candidate) -> str:
+    words = {"pass": "yes", "warn": "yes, but", "unknown": "not known"}
+    signer = f", signed by {candidate.signer}" if candidate.signer else ""
+    remarks = f": {'; '.join(candidate.remarks)}" if candidate.remarks else ""
+    return f"{words.get(candidate.level, 'no')}{remarks}{signer}"
 
 
 def as_json(advice: Advice, device: PciDevice, target: Target) -> dict[str, Any]:
@@ -109,6 +117,9 @@ def as_json(advice: Advice, device: PciDevice, target: Target) -> dict[str, Any]
                 "catalog": c.catalog,
                 "subsystems": list(c.subsystems),
                 "warnings": list(c.warnings),
+                "verified": c.level,
+                "remarks": list(c.remarks),
+                "signer": c.signer or None,
             }
             for c in advice.candidates
         ],

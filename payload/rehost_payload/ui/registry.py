@@ -123,6 +123,8 @@ FINDINGS: dict[str, frozenset[str]] = {
     "driver.file-missing": _DRIVER,
     "driver.file-missing-data": _DRIVER,
     "driver.better-package": _DRIVER,
+    "driver.package-unverified": _params("windows service package"),
+    "driver.packages-left-out": _params("count"),
     "driver.chain-broken": _params("windows service"),
     "driver.filter-dangling": _params("windows service"),
     "driver.boot-file-missing": _params("windows service file"),
@@ -131,7 +133,7 @@ FINDINGS: dict[str, frozenset[str]] = {
 CHECKS: frozenset[str] = _params(
     "verify.firmware-entry verify.boot-file verify.active-partition verify.boot-code verify.volume-code "
     "verify.store-readable verify.default-entry verify.device verify.loader verify.osdevice verify.system-hive verify.winre "
-    "verify.fallback-store verify.storage-driver verify.driver-record verify.driver-service verify.driver-file "
+    "verify.fallback-store verify.storage-driver verify.driver-record verify.driver-service verify.driver-file verify.driver-signature "
     "verify.driver-chain verify.driver-filters"
 )
 

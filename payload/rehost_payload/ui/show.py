@@ -227,8 +227,11 @@ class Page:
 
 def overall(verification: Verification, t: Texts) -> str:
     """What the verdict on the whole is about; with what passed, where only the driver is open."""
-    only_driver = verification.verdict is Verdict.UNKNOWN and verification.chain is Verdict.PASS
-    return t("show.overall-driver" if only_driver else "show.overall")
+    if verification.verdict is Verdict.UNKNOWN and verification.chain is Verdict.PASS:
+        return t("show.overall-driver")
+    if verification.verdict is Verdict.PASS and not verification.signer_known:
+        return t("show.overall-signer")
+    return t("show.overall")
 
 
 def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from rehost_builder.cli import main
 from rehost_builder.debian import build
 from rehost_builder.debian.build import DebianOptions, expected_steps
-from rehost_builder.drivers import bundle, signature
+from rehost_builder.drivers import bundle
 from rehost_builder.drivers.bundle import collect, default_sources
 from rehost_builder.errors import BuildError
 from rehost_builder.progress import Progress
 from rehost_payload.drivers.packages import Candidate, judge_one
+from rehost_payload.formats import pkcs7
 from rehost_payload.formats.inf_rank import parse_pci
 from rehost_payload.formats.inf_target import target_of
 from support import signing
@@ -28,7 +29,7 @@ from support.packages import INF, OURS, driver, put
 
 @pytest.fixture(autouse=True)
 def _our_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", OURS)
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -55,6 +56,12 @@ def test_a_package_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     found = collect([source], tmp_path / "out")
     (one,) = found.packages
     assert one.folder.startswith("exraid_1.2.3.4_")
+    manifest = json.loads((tmp_path / "out" / "packages.json").read_bytes())
+    assert [(p["folder"], p["verified"]) for p in manifest["packages"]] == [(one.folder, "yes")]
+    assert {f["path"]: f["sha256"] for f in manifest["packages"][0]["files"]} == {
+        f.path: f.sha256 for f in one.files
+    }
+    (tmp_path / "out" / "packages.json").unlink()
     assert tree(tmp_path / "out") == {
         f"{one.folder}/{p.name}": p.read_bytes() for p in (source / "x64").iterdir() if p.suffix != ".txt"
     }
@@ -151,7 +158,7 @@ def test_only_signatures_may_be_overridden(tmp_path: Path) -> None:
 
 
 def test_a_signer_that_is_not_known_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", frozenset())
+    monkeypatch.setattr(pkcs7, "MICROSOFT", frozenset())
     put(tmp_path / "a", signer=signing.vendor(root_name="Microsoft Root Certificate Authority 2030"))
     (one,) = collect([tmp_path / "a"], tmp_path / "out").packages
     assert one.verified == "signer not known"

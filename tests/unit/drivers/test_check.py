@@ -17,13 +17,14 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehost_builder.drivers import signature
-from rehost_builder.drivers.catalog import parse_catalog
-from rehost_builder.drivers.check import Kind, Level, PackageReport, check_folder, check_package
 from rehost_builder.drivers.cli import drivers
-from rehost_builder.drivers.pe import file_digests, read_binary, read_signature
-from rehost_builder.drivers.signature import WHQL, Trust
+from rehost_payload.drivers.binary import read_binary
+from rehost_payload.drivers.check import Kind, Level, PackageReport, check_folder, check_package
+from rehost_payload.formats import pkcs7
+from rehost_payload.formats.authenticode import file_digests, read_signature
+from rehost_payload.formats.catalog import parse_catalog
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.pkcs7 import WHQL, Trust
 from support import catalogs, signing
 from support.catalogs import make_catalog
 from support.infs import SERVICE, encoded, package
@@ -95,8 +96,8 @@ def test_a_changed_driver(tmp_path: Path) -> None:
         (driver(version="1.2.3.5"), Level.WARN, "is version 1.2.3.5, the INF says 1.2.3.4"),
         (driver(checksum=1), Level.FAIL, "has a wrong checksum"),
         (driver(checksum=0), Level.WARN, "has no checksum"),
-        (b"no program", Level.FAIL, "DOS"),
-        (b"", Level.FAIL, "DOS"),
+        (b"no program", Level.FAIL, "MZ"),
+        (b"", Level.FAIL, "MZ"),
     ],
 )
 def test_binaries(sys: bytes, level: Level, text: str, tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_several_services_of_a_section(tmp_path: Path) -> None:
 
 
 def test_two_packages_for_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", OURS)
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
     for name, version in (("a-old", "01/01/2015,9.0.0.0"), ("b-new", "01/01/2019,1.0.0.0")):
         put(tmp_path / name, inf=encoded(package(version=version), "cp1252"))
     lines = run(tmp_path).output.splitlines()
@@ -455,7 +456,7 @@ def run(*args: str | Path) -> Result:
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "MICROSOFT", OURS)
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
     put(tmp_path / "good")
     good = run(tmp_path)
     assert good.exit_code == 0

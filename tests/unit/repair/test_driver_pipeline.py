@@ -9,13 +9,14 @@ import pytest
 
 from rehost_payload.repair.model import Choices, ResultWord, Verdict
 from rehost_payload.repair.session import run_undo
-from support import disks, hives, infs, windows
+from support import disks, hives, packages, windows
 from support.disks import DiskLayout
-from support.driver_image import make_driver
 from support.image_system import ImageMachine
 from support.offline import SERIES_8, SMART_3100
 
 from .helpers import found, image_hash, repair
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 HIVE = "Windows/System32/config/SYSTEM"
 
@@ -26,12 +27,7 @@ def hive_hash(disk: DiskLayout) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    folder = tmp_path / "packages" / "exraid"
-    folder.mkdir(parents=True)
-    (folder / "exraid.inf").write_bytes(infs.encoded(infs.package()))
-    (folder / "exraid.sys").write_bytes(make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}))
-    (folder / "exraid.cat").write_bytes(b"catalog")
-    return folder
+    return packages.signed(tmp_path / "packages" / "exraid")
 
 
 def test_boot_store_and_start_override_in_one_run(gpt, stick):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rehost_builder.drivers.bundle import collect
 from rehost_payload.formats.hive import DeleteKey, DeleteValue, SetValue, decode_strings
 from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.model import (
@@ -23,12 +24,15 @@ from rehost_payload.repair.plan import plan
 from rehost_payload.repair.verify_drivers import check_drivers
 from rehost_payload.survey.model import Controller, Disk, Survey
 from rehost_payload.system.hivex_edit import edit_hive
-from support import driver_records, hives, infs, offline
+from support import driver_records, hives, infs, offline, packages, signing
+from support.catalogs import make_catalog
 from support.driver_image import make_driver
 from support.driver_records import IN_BOX, Driver
 from support.hives import binary, dword, multi_sz, sz
 from support.offline import AHCI, NVME, SERIES_8, SMART_3100, controller, only, surveyed, tree
 from support.pe_image import make_pe
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 DISK_CLASS = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}"
 SERVICES = "ControlSet001\\Services"
@@ -148,14 +152,6 @@ def test_channels_of_an_ide_controller_and_filters_of_a_package() -> None:
 # --- no driver
 
 
-def package(folder: Path, text: str | None = None, image: bytes | None = None) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "exraid.inf").write_bytes(infs.encoded(text or infs.package()))
-    (folder / "exraid.sys").write_bytes(image or make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}))
-    (folder / "exraid.cat").write_bytes(b"catalog")
-    return folder
-
-
 def test_no_driver_and_no_package_says_what_to_get() -> None:
     survey = surveyed(tree(), (SMART_3100,))
     (finding,) = found(survey).values()
@@ -169,13 +165,15 @@ def test_no_driver_and_no_package_says_what_to_get() -> None:
 
 
 def test_the_best_package_is_taken_and_the_others_explained(tmp_path: Path) -> None:
-    package(tmp_path / "old")
-    package(tmp_path / "new", infs.package(version="01/02/2024,2.0.0.0"))
-    package(tmp_path / "later", infs.package(decoration="NTamd64.10.0...15063", version="1/1/2025,3.0.0.0"))
+    packages.signed(tmp_path / "old")
+    packages.signed(tmp_path / "new", infs.package(version="01/02/2024,2.0.0.0"))
+    packages.signed(
+        tmp_path / "later", infs.package(decoration="NTamd64.10.0...15063", version="1/1/2025,3.0.0.0")
+    )
     brand_new = make_driver({"ntoskrnl.exe": ["KeOfTomorrow"]})
-    package(tmp_path / "tomorrow", infs.package(version="01/02/2026,4.0.0.0"), brand_new)
+    packages.signed(tmp_path / "tomorrow", infs.package(version="01/02/2026,4.0.0.0"), brand_new)
     x86 = make_pe("x86", subsystem=1)
-    package(tmp_path / "x86", infs.package(version="01/02/2026,5.0.0.0"), x86)
+    packages.signed(tmp_path / "x86", infs.package(version="01/02/2026,5.0.0.0"), x86)
     survey = surveyed(tree(), (SMART_3100,), [tmp_path])
     (finding,) = found(survey).values()
     assert finding.id == "driver.missing"
@@ -198,22 +196,266 @@ def test_the_best_package_is_taken_and_the_others_explained(tmp_path: Path) -> N
 
 
 def test_an_unsigned_package_without_catalog_is_not_taken(tmp_path: Path) -> None:
-    (package(tmp_path / "p") / "exraid.cat").unlink()
+    (packages.signed(tmp_path / "p") / "exraid.cat").unlink()
     finding = found(surveyed(tree(), (SMART_3100,), [tmp_path]))["driver.missing"]
     assert not finding.repairable
     assert "not signed" in "\n".join(finding.evidence)
 
 
+# --- what vouches for a package
+
+
+SOUND = packages.files
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            lambda: {"exraid.inf": infs.package().encode("utf-16")},
+            "exraid.inf its line endings were changed",
+        ),
+        (
+            lambda: {"exraid.sys": make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"another build")},
+            "exraid.sys is not the file that was signed",
+        ),
+        (
+            lambda: {"exraid.cat": packages.files(image=make_driver(fill=b"other"))["exraid.cat"]},
+            "exraid.sys is not the file that was signed",
+        ),
+        (lambda: {"exraid.cat": b"catalog"}, "exraid.cat cannot be read"),
+        (lambda: {"exraid.cat": SOUND()["exraid.cat"][:-1]}, "exraid.cat cannot be read"),
+        (
+            lambda: {
+                "exraid.cat": SOUND()["exraid.cat"].replace(
+                    "RS1".encode("utf-16-le"), "RS9".encode("utf-16-le")
+                )
+            },
+            "the content was changed after it was signed",
+        ),
+    ],
+)
+def test_a_package_that_its_catalog_does_not_vouch_for_is_not_taken(
+    changes: Callable[[], dict[str, bytes]], reason: str, tmp_path: Path
+) -> None:
+    packages.signed(tmp_path / "p")
+    for name, data in changes().items():
+        (tmp_path / "p" / name).write_bytes(data)
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    finding = found(survey)["driver.missing"]
+    assert not finding.repairable
+    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
+    assert plan(survey).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("signer", "reason"),
+    [
+        (signing.attested, "is signed by attestation, without Microsoft's tests"),
+        (signing.test_signer, "is test-signed"),
+        (lambda: signing.vendor(2020, "Microsoft Code Verification Root"), "is signed by the vendor, not by"),
+        (signing.vendor, "is not signed by Microsoft"),
+    ],
+)
+def test_a_package_of_a_signer_that_windows_refuses_is_not_taken(
+    signer: Callable[[], signing.Authority], reason: str, tmp_path: Path
+) -> None:
+    packages.put(tmp_path / "p", signer=signer())
+    finding = found(surveyed(tree(), (SMART_3100,), [tmp_path]))["driver.missing"]
+    assert not finding.repairable
+    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
+
+
+def test_the_next_best_that_is_sound_is_taken(tmp_path: Path) -> None:
+    packages.signed(tmp_path / "sound")
+    packages.signed(tmp_path / "newer", infs.package(version="01/02/2024,2.0.0.0"))
+    (tmp_path / "newer" / "exraid.sys").write_bytes(
+        make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"!")
+    )
+    (action,) = plan(surveyed(tree(), (SMART_3100,), [tmp_path])).actions
+    assert isinstance(action, InjectDriver)
+    assert Path(action.package).name == "sound"
+
+
+def unknown_signer() -> signing.Authority:
+    top = signing.certify("Microsoft Example Root", ca=True, in_file=False, key=5)
+    return signing.certify("Microsoft Example Publisher", top, usages=(signing.WHQL,), key=6)
+
+
+def test_a_signer_that_is_not_known_is_a_warning(tmp_path: Path) -> None:
+    packages.put(tmp_path / "p", signer=unknown_signer())
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    assert set(found(survey)) == {"driver.missing", "driver.package-unverified"}
+    warning = found(survey)["driver.package-unverified"]
+    assert warning.severity is Severity.WARNING
+    assert "signed in the name of Microsoft by a certificate not known here" in warning.evidence[0]
+    (action,) = plan(survey).actions
+    assert isinstance(action, InjectDriver)
+
+
+def test_a_sound_package_has_no_warning_and_its_signer_is_named(tmp_path: Path) -> None:
+    packages.signed(tmp_path / "p")
+    finding = found(surveyed(tree(), (SMART_3100,), [tmp_path]))
+    assert set(finding) == {"driver.missing"}
+    assert any(f"signed by {signing.PUBLISHER}" in line for line in finding["driver.missing"].evidence)
+
+
+def test_consent_for_what_is_not_signed_by_microsoft(tmp_path: Path) -> None:
+    """As --allow-unverified-drivers of the builder: nothing but the signature may be missing."""
+    packages.put(tmp_path / "p", signer=signing.vendor())
+    (tmp_path / "allow-unverified.txt").touch()
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    assert set(found(survey)) == {"driver.missing", "driver.package-unverified"}
+    assert found(survey)["driver.missing"].repairable
+    assert "allows it" in found(survey)["driver.package-unverified"].evidence[-1]
+    packages.put(tmp_path / "p", signer=signing.vendor(), sys=packages.driver("x86"))
+    finding = found(surveyed(tree(), (SMART_3100,), [tmp_path]))["driver.missing"]
+    assert not finding.repairable
+    assert any("is for x86" in line for line in finding.evidence)
+
+
+def test_the_builders_manifest_is_checked_and_not_believed(tmp_path: Path) -> None:
+    packages.put(tmp_path / "in" / "p", signer=signing.vendor())
+    place = tmp_path / "medium"
+    (one,) = collect([tmp_path / "in"], place, allow_unverified=True).packages
+    survey = surveyed(tree(), (SMART_3100,), [place])
+    assert set(found(survey)) == {"driver.missing", "driver.package-unverified"}
+    # a file that is not what the builder put there
+    (place / one.folder / "exraid.sys").write_bytes(packages.driver(fill=b"changed"))
+    finding = found(surveyed(tree(), (SMART_3100,), [place]))["driver.missing"]
+    assert not finding.repairable
+    assert any("exraid.sys is not the file that the medium was made with" in x for x in finding.evidence)
+    # and no consent without the manifest
+    packages.put(place / one.folder, signer=signing.vendor())
+    (place / "packages.json").unlink()
+    assert not found(surveyed(tree(), (SMART_3100,), [place]))["driver.missing"].repairable
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "packages": [1]}', "\xff"])
+def test_a_manifest_that_is_none_is_said(text: str, tmp_path: Path) -> None:
+    packages.signed(tmp_path / "p")
+    (tmp_path / "packages.json").write_bytes(text.encode("latin-1"))
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    assert set(found(survey)) == {"driver.missing", "driver.packages-left-out"}
+    assert found(survey)["driver.missing"].repairable  # it is sound by itself
+
+
+def test_folders_and_archives_that_are_left_out_are_named(tmp_path: Path) -> None:
+    packages.signed(tmp_path / "p")
+    (tmp_path / "SmartPQI.zip").write_bytes(b"PK")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "Setup.EXE").write_bytes(b"MZ")
+    (tmp_path / "p" / "tool.exe").write_bytes(b"MZ")  # beside an INF: a part of that package
+    survey = surveyed(tree(), (AHCI,), [tmp_path, tmp_path / "nothing", tmp_path / "SmartPQI.zip"])
+    (finding,) = found(survey).values()
+    assert (finding.id, finding.severity, finding.params) == (
+        "driver.packages-left-out",
+        Severity.WARNING,
+        {"count": "4"},
+    )
+    assert [line.rpartition(": ")[0].removeprefix(f"{tmp_path}/") for line in finding.evidence]
+    lines = "\n".join(finding.evidence)
+    assert f"{tmp_path}/nothing: there is no such folder" in lines
+    assert f"{tmp_path}/SmartPQI.zip: it is no folder" in lines
+    assert f"{tmp_path}/SmartPQI.zip: an archive, which is not opened here" in lines
+    assert f"{tmp_path}/x/Setup.EXE: an archive" in lines
+    assert diagnose(surveyed(tree(), (AHCI,), [tmp_path / "nothing"])).findings  # no controller needs one
+
+
+# --- the judge looks at the catalog that Windows would
+
+
+CATROOT = "Windows/System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
+VIRTIO = controller("1af4:1001")
+
+
+def signature(survey: Survey) -> tuple[Verdict, str]:
+    (check,) = (c for c in check_drivers(survey, only(survey)) if c.id == "verify.driver-signature")
+    return check.verdict, check.reason
+
+
+def catalog_for(image: bytes, signer: signing.Authority | None = None) -> bytes:
+    return make_catalog({"viostor.sys": packages.digest(image)}, signer=signer)
+
+
+IMAGE = make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"theirs")
+OTHER = make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"another")
+
+
+@pytest.mark.parametrize(
+    ("catalog", "image", "verdict", "words"),
+    [
+        (lambda: catalog_for(IMAGE), IMAGE, Verdict.PASS, f"signed by {signing.PUBLISHER}"),
+        (lambda: catalog_for(OTHER), IMAGE, Verdict.FAIL, "its hash is not in the catalog"),
+        (lambda: b"catalog", IMAGE, Verdict.FAIL, "catalog"),
+        (lambda: None, IMAGE, Verdict.FAIL, "neither a signature in the file nor a catalog"),
+        (
+            lambda: make_catalog({"a": packages.digest(IMAGE)}, signed=False),
+            IMAGE,
+            Verdict.FAIL,
+            "is not signed",
+        ),
+        (
+            lambda: catalog_for(IMAGE, unknown_signer()),
+            IMAGE,
+            Verdict.UNKNOWN,
+            "is valid (checked); that it leads to Microsoft is not known",
+        ),
+        # a signature inside, with and without a catalog beside it
+        (
+            lambda: None,
+            signing.with_signature(IMAGE, signing.whql()),
+            Verdict.PASS,
+            "the signature inside it",
+        ),
+        (
+            lambda: None,
+            signing.with_signature(IMAGE, signing.whql(), of=OTHER),
+            Verdict.FAIL,
+            "the file was changed after it was signed",
+        ),
+        (
+            lambda: catalog_for(OTHER),
+            signing.with_signature(IMAGE, signing.whql()),
+            Verdict.PASS,
+            "inside it",
+        ),
+    ],
+)
+def test_the_signature_of_an_installed_driver(
+    catalog: Callable[[], bytes | None], image: bytes, verdict: Verdict, words: str
+) -> None:
+    files = tree(files={f"{CATROOT}/oem0.cat": catalog(), f"{DRIVERS}/viostor.sys": image})
+    survey = surveyed(files, (VIRTIO,))
+    assert signature(survey)[0] is verdict
+    assert words in signature(survey)[1]
+    whole = verdicts(survey)["storage-driver"]
+    assert whole is (Verdict.FAIL if verdict is Verdict.FAIL else Verdict.PASS)
+
+
+def test_an_old_survey_says_that_it_was_not_checked() -> None:
+    survey = surveyed(tree(), (VIRTIO,))
+    drivers = only(survey).drivers
+    assert drivers is not None
+    older = offline.without(
+        survey,
+        packages=tuple(replace(p, catalog_facts=None) for p in drivers.packages),
+        binaries=tuple(replace(b, digests=(), signer=None) for b in drivers.binaries),
+    )
+    assert signature(older)[0] is Verdict.UNKNOWN
+    assert "neither its hash nor a signature was checked" in signature(older)[1]
+
+
 def test_windows_own_driver_comes_before_a_package(tmp_path: Path) -> None:
     text = infs.package(models=r"%Card.DeviceDesc% = Card_Inst, PCI\VEN_9005&DEV_028D&SUBSYS_05529005")
-    package(tmp_path / "p", text)
+    packages.signed(tmp_path / "p", text)
     (action,) = plan(surveyed(tree(), (SERIES_8,), [tmp_path])).actions
     assert isinstance(action, EditHive)
 
 
 def test_a_staged_package_is_no_driver(tmp_path: Path) -> None:
     staged = Driver("exraid", "oem9.inf", ("PCI\\VEN_9005&DEV_028F",), original="exraid.inf", complete=False)
-    survey = surveyed(tree((*IN_BOX, staged)), (SMART_3100,), [package(tmp_path / "p")])
+    survey = surveyed(tree((*IN_BOX, staged)), (SMART_3100,), [packages.signed(tmp_path / "p")])
     finding = found(survey)["driver.missing"]
     assert any("staged only" in line for line in finding.evidence)
     assert verdicts(survey)["driver-record"] is Verdict.FAIL
@@ -241,7 +483,7 @@ def test_a_newer_package_where_the_windows_own_driver_is_in_doubt(tmp_path: Path
     """SmartSAMD of Windows names every 9005:028F, also cards that are years younger."""
     ultra = controller("9005:028f:9005:1400")
     generic = Driver("SmartSAMD", "smartsamd.inf", ("PCI\\VEN_9005&DEV_028F",), version=(1, 50, 0, 0))
-    package(tmp_path / "p", infs.package(version="01/02/2024,1016.2.0.1"))
+    packages.signed(tmp_path / "p", infs.package(version="01/02/2024,1016.2.0.1"))
     survey = surveyed(tree((*IN_BOX, generic)), (ultra,), [tmp_path])
     assert set(found(survey)) == {"driver.better-package"}
     assert isinstance(plan(survey).actions[0], InjectDriver)
@@ -303,7 +545,8 @@ def test_an_installed_driver_without_signature() -> None:
     catalog = "Windows/System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}/oem0.cat"
     survey = surveyed(tree(files={catalog: None}), (controller("1af4:1001"),))
     assert "CatRoot" in "\n".join(found(survey)["driver.file-missing"].evidence)
-    assert verdicts(survey)["driver-file"] is Verdict.FAIL
+    assert verdicts(survey)["driver-signature"] is Verdict.FAIL
+    assert verdicts(survey)["storage-driver"] is Verdict.FAIL
 
 
 # --- data controllers
@@ -335,7 +578,7 @@ def test_a_controller_without_disks_is_nobodys_business() -> None:
 
 def test_one_package_for_two_controllers_is_one_injection(tmp_path: Path) -> None:
     data = replace(controller("9005:028f:9005:0900"), address="0000:04:00.0")
-    survey = two_disks(surveyed(tree(), (SMART_3100, data), [package(tmp_path / "p")]), data.address)
+    survey = two_disks(surveyed(tree(), (SMART_3100, data), [packages.signed(tmp_path / "p")]), data.address)
     (action,) = plan(survey).actions
     assert isinstance(action, InjectDriver)
     assert {"PCI\\VEN_9005&DEV_028F&SUBSYS_08009005", "PCI\\VEN_9005&DEV_028F&SUBSYS_09009005"} <= set(

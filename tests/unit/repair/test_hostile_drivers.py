@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +22,13 @@ from rehost_payload.repair.plan import plan
 from rehost_payload.repair.verify import verify
 from rehost_payload.survey.json import checked, from_json, to_json
 from rehost_payload.survey.model import Controller, Survey
-from support import infs, offline
-from support.driver_image import make_driver
+from support import offline, packages
 from support.hives import dword, multi_sz, sz
 from support.offline import AHCI, SERIES_8, SMART_3100, tree
 
 from .test_hostile_surveys import healthy
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 DISK_CLASS = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}"
 
@@ -35,9 +37,7 @@ DISK_CLASS = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be103
 def machines() -> tuple[Survey, ...]:
     """A healthy one, one with a demoted driver, and one with half a dozen faults and packages at hand."""
     folder = Path(mkdtemp())
-    (folder / "exraid.inf").write_bytes(infs.encoded(infs.package()))
-    (folder / "exraid.sys").write_bytes(make_driver())
-    (folder / "exraid.cat").write_bytes(b"catalog")
+    packages.signed(folder)
     broken = tree(
         system={
             DISK_CLASS: {"LowerFilters": multi_sz("gone", "EhStorClass")},

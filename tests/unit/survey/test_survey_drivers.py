@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from rehost_payload.survey import driver_packages
 from rehost_payload.survey.drivers import image_file
-from rehost_payload.survey.drivers_model import WindowsDrivers
+from rehost_payload.survey.drivers_model import PackageVerification, WindowsDrivers
 from rehost_payload.survey.json import from_json, to_json
 from rehost_payload.survey.model import FileSystem, HiveState, Problem, Survey, Volume
 from rehost_payload.survey.volumes import OpenVolume
-from support import driver_records, hives, infs, offline
+from support import driver_records, hives, infs, offline, packages
 from support.driver_image import make_driver
 from support.driver_records import Driver
 from support.hives import binary, dword, multi_sz, sz
 from support.memory_volume import MemoryVolume
 from support.offline import AHCI, NVME, SERIES_8, SMART_3100, tree
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 
 def facts(survey: Survey) -> WindowsDrivers:
@@ -202,19 +204,13 @@ def test_values_of_any_type_are_surveyed(values: list[tuple[str, str, tuple[int,
 # --- packages -----------------------------------------------------------------------------------------------
 
 
-def package(folder: Path, text: str | None = None, image: bytes | None = None) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "exraid.inf").write_bytes(infs.encoded(text or infs.package()))
-    (folder / "exraid.sys").write_bytes(image or make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}))
-    (folder / "exraid.cat").write_bytes(b"catalog")
-    return folder
-
-
 def test_packages_in_a_folder(tmp_path: Path) -> None:
-    package(tmp_path / "fits")
-    package(tmp_path / "newer", infs.package(version="01/02/2024,2.0.0.0"))
-    package(tmp_path / "later", infs.package(decoration="NTamd64.10.0...15063"))
-    package(tmp_path / "other", infs.package(models=r"%Card.DeviceDesc% = Card_Inst, PCI\VEN_1234&DEV_5678"))
+    packages.signed(tmp_path / "fits")
+    packages.signed(tmp_path / "newer", infs.package(version="01/02/2024,2.0.0.0"))
+    packages.signed(tmp_path / "later", infs.package(decoration="NTamd64.10.0...15063"))
+    packages.signed(
+        tmp_path / "other", infs.package(models=r"%Card.DeviceDesc% = Card_Inst, PCI\VEN_1234&DEV_5678")
+    )
     (tmp_path / "broken.inf").write_bytes(b"no inf")
     problems: list[Problem] = []
     found = facts(offline.surveyed(tree(), (SMART_3100, AHCI), [tmp_path], problems=problems))
@@ -240,9 +236,7 @@ def stick(files: dict[str, bytes], label: str = "REHOST") -> OpenVolume:
 
 
 STICK = {
-    "drivers/raid/exraid.inf": infs.encoded(infs.package()),
-    "drivers/raid/exraid.sys": make_driver(),
-    "drivers/raid/exraid.cat": b"catalog",
+    **{f"drivers/raid/{name}": data for name, data in packages.files().items()},
     "drivers/raid/setup.exe": b"not referred to",
     "Rehost/drivers/other/x.inf": infs.encoded(
         infs.package(models=r"%Card.DeviceDesc% = Card_Inst, PCI\VEN_1234&DEV_5678")
@@ -288,3 +282,38 @@ def test_a_staged_package_has_no_descriptors() -> None:
     (package_,) = found.packages
     assert package_.original == "exraid.inf"
     assert package_.descriptors == ()
+
+
+def test_a_package_on_a_stick_is_verified_and_consent_lies_beside_it() -> None:
+    changed = STICK | {
+        "drivers/raid/exraid.sys": make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"new")
+    }
+
+    def verification(files: dict[str, bytes]) -> PackageVerification:
+        found = facts(offline.surveyed(tree(), (SMART_3100,), volumes=[stick(files)]))
+        (candidate,) = found.candidates
+        assert candidate.verification is not None
+        return candidate.verification
+
+    assert verification(STICK).level == "warn"  # its driver has no checksum
+    assert not verification(STICK).allowed
+    found = verification(changed)
+    assert (found.level, found.only_signature, found.allowed) == ("fail", True, False)
+    assert "is not the file that was signed" in found.reasons[0]
+    assert verification(changed | {"drivers/allow-unverified.txt": b""}).allowed
+    assert not verification(changed | {"drivers/raid/allow-unverified.txt": b""}).allowed
+
+
+def test_archives_on_a_stick_are_named() -> None:
+    files = STICK | {
+        "drivers/SmartPQI.zip": b"PK",
+        "drivers/new/setup.exe": b"MZ",
+        "Rehost/drivers/a.cab": b"",
+    }
+    problems: list[Problem] = []
+    facts(offline.surveyed(tree(), (SMART_3100,), volumes=[stick(files)], problems=problems))
+    assert {(p.code, p.where) for p in problems} == {
+        ("driver-archive", "disk1p1:\\drivers\\SmartPQI.zip"),
+        ("driver-archive", "disk1p1:\\drivers\\new\\setup.exe"),
+        ("driver-archive", "disk1p1:\\Rehost\\drivers\\a.cab"),
+    }

@@ -9,7 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rehost_payload.ui.drivers_cmd import drivers
-from support.infs import encoded, package
+from support import packages, signing
+from support.infs import package
+from support.pe_image import make_pe
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 
 def match(*args: str | Path) -> Result:
@@ -28,10 +32,7 @@ def folder(tmp_path: Path) -> Path:
         ("other", package(models=r"x = Card_Inst, PCI\VEN_1000&DEV_0001")),
         ("broken", "x"),
     ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "exraid.inf").write_bytes(encoded(text))
-        (tmp_path / name / "exraid.sys").write_bytes(b"")
-        (tmp_path / name / "exraid.cat").write_bytes(b"")
+        packages.signed(tmp_path / name, text)
     return tmp_path
 
 
@@ -127,7 +128,7 @@ def test_json(folder: Path) -> None:
 
 def test_a_card_that_is_not_known_is_asked_for(folder: Path) -> None:
     models = r"x = Card_Inst, PCI\VEN_9005&DEV_028F&SUBSYS_08009005"
-    (folder / "good" / "exraid.inf").write_bytes(encoded(package(models=models)))
+    packages.signed(folder / "good", package(models=models))
     result = match("--pci", "9005:028F", "--drivers", folder / "good")
     assert result.exit_code == 3
     assert headline(result).endswith("needs SmartPqi; whether a package at hand fits depends on the card")
@@ -157,3 +158,69 @@ def test_an_archive_is_no_package_that_does_not_fit(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "has to be unpacked first" in result.stderr
     assert result.stdout == ""
+
+
+def test_what_does_not_verify_is_refused_with_its_reason(tmp_path: Path) -> None:
+    """Every one of them fits by its INF alone."""
+    sound = packages.files()
+    lf = sound["exraid.inf"].decode("utf-16").replace("\r\n", "\n").encode("utf-16")
+    stranger = signing.vendor(root_name="Example Public CA")
+    cases = {
+        "i386": ({"exraid.sys": make_pe("x86", subsystem=1)}, "exraid.sys is for x86, not for amd64"),
+        "lf": ({"exraid.inf": lf}, "its line endings were changed"),
+        "other-catalog": (
+            {"exraid.cat": packages.files(image=make_pe(subsystem=1))["exraid.cat"]},
+            "is not the file",
+        ),
+        "no-catalog": ({"exraid.cat": None}, "exraid.cat is missing: the package is not signed"),
+        "broken-catalog": ({"exraid.cat": sound["exraid.cat"][:200]}, "exraid.cat cannot be read"),
+        "changed-catalog": (
+            {"exraid.cat": sound["exraid.cat"].replace("RS1".encode("utf-16-le"), "RS9".encode("utf-16-le"))},
+            "the content was changed after it was signed",
+        ),
+    }
+    for name, (changes, _) in cases.items():
+        packages.signed(tmp_path / name)
+        for file, data in changes.items():
+            if data is None:
+                (tmp_path / name / file).unlink()
+            else:
+                (tmp_path / name / file).write_bytes(data)
+    packages.put(tmp_path / "stranger", signer=stranger)
+    result = match("--pci", "9005:028F:9005:0800", "--drivers", tmp_path)
+    assert result.exit_code == 3
+    assert headline(result).endswith("most likely needs SmartPqi; no package at hand fits")
+    assert "Packages that fit" not in result.output
+    lines = result.output.splitlines()
+    for name, (_, reason) in {**cases, "stranger": ({}, "is not signed by Microsoft")}.items():
+        (line,) = [x for x in lines if x.startswith(f"  {tmp_path}/{name}/exraid.inf: ")]
+        assert reason in line
+    one = match("--pci", "9005:028F:9005:0800", "--drivers", tmp_path / "i386", "--json")
+    document = json.loads(one.output)
+    assert (one.exit_code, document["answer"], document["packages"]) == (3, "download", [])
+    assert "is for x86" in document["refused"][0]["reason"]
+
+
+def test_the_verdict_on_a_package_that_fits_is_said(folder: Path) -> None:
+    result = match("--pci", "9005:028F:9005:0800", "--drivers", folder / "good")
+    assert "    verified    yes, but: exraid.sys has no checksum" in result.output
+    assert f"signed by {signing.PUBLISHER}" in result.output
+
+
+def test_a_signer_that_is_not_known_is_said_in_the_headline(tmp_path: Path) -> None:
+    top = signing.certify("Microsoft Example Root", ca=True, in_file=False, key=5)
+    signer = signing.certify("Microsoft Example Publisher", top, usages=(signing.WHQL,), key=6)
+    packages.put(tmp_path, signer=signer)
+    result = match("--pci", "9005:028F:9005:0800", "--drivers", tmp_path)
+    assert result.exit_code == 0
+    assert headline(result).endswith("and whether Windows accepts its signature is not known")
+    assert "verified    not known" in result.output
+
+
+def test_archives_in_a_folder_are_named(folder: Path) -> None:
+    (folder / "SmartPQI.zip").write_bytes(b"PK")
+    (folder / "good" / "setup.exe").write_bytes(b"MZ")  # beside an INF: a part of that package
+    result = match("--pci", "9005:028F:9005:0800", "--drivers", folder)
+    assert result.stderr.splitlines() == [
+        f"{folder}/SmartPQI.zip was not opened: unpack it, or give it to rehost drivers check or rehost build"
+    ]

@@ -15,7 +15,7 @@ from rehost_payload.drivers.hive_edits import number
 from rehost_payload.formats.bcd_devices import partitions
 from rehost_payload.formats.hive import DeleteKey, HiveEdit
 from rehost_payload.formats.inf_target import SERVER
-from rehost_payload.repair.driver_match import Drivers, Match, Resolution, Trouble
+from rehost_payload.repair.driver_match import Drivers, Match, Resolution, Trouble, unverified
 from rehost_payload.repair.issue import Fix, Issue
 from rehost_payload.repair.model import CopyFile, EditHive, Finding, InjectDriver, Severity
 from rehost_payload.repair.targets import OSDEVICE, SYSTEMROOT, default_loader
@@ -35,8 +35,19 @@ def rules(view: View) -> Iterator[Issue]:
         drivers = Drivers(windows, windows.drivers)
         seats = list(_seats(view, drivers))
         chosen = _packages(drivers, seats)
+        installed: dict[tuple[str, str], PackageCandidate] = {}
         for seat in seats:
-            yield from _seat(view, drivers, seat, chosen)
+            for issue in _seat(view, drivers, seat, chosen):
+                yield issue
+                choice = chosen.get(seat.facts.address)
+                candidate = choice.candidate if choice is not None else None
+                if candidate is not None and any(isinstance(fix, InjectDriver) for fix in issue.fixes):
+                    installed[candidate.folder, candidate.inf] = candidate
+        for candidate in installed.values():
+            why = unverified(candidate)
+            if why is not None:
+                yield _unverified(drivers, candidate, why)
+        yield from _left_out(view, drivers)
 
 
 def starting(view: View) -> tuple[WindowsInstallation, ...]:
@@ -202,6 +213,35 @@ def _with_package(
     return Issue(finding, fixes)
 
 
+def _unverified(drivers: Drivers, candidate: PackageCandidate, why: str) -> Issue:
+    found = candidate.verification
+    signer = found.signer if found is not None and found.signer else "-"
+    evidence = [f"{candidate.folder}/{candidate.inf}: {why}", f"signer: {signer}"]
+    if found is not None and found.level == "fail":
+        evidence.append("taken because whoever made the medium or filled the folder allows it")
+    params = {
+        "windows": drivers.windows.id,
+        "service": candidate.service,
+        "package": f"{candidate.folder}/{candidate.inf}",
+    }
+    return Issue(
+        Finding("driver.package-unverified", Severity.WARNING, drivers.windows.id, params, tuple(evidence))
+    )
+
+
+def _left_out(view: View, drivers: Drivers) -> Iterator[Issue]:
+    """Folders, archives and packages that were named or found, and of which nothing could be taken."""
+    found = [
+        p for p in view.survey.problems if p.code in ("driver-package", "driver-archive", "driver-folder")
+    ]
+    if found and drivers.windows.id == view.candidates[0].id:  # once, not for each Windows
+        evidence = tuple(f"{p.where}: {p.detail}" for p in found[:_MOST_EVIDENCE])
+        params = {"count": str(len(found))}
+        yield Issue(
+            Finding("driver.packages-left-out", Severity.WARNING, drivers.windows.id, params, evidence)
+        )
+
+
 def _card_unknown(drivers: Drivers, seat: _Seat) -> Issue:
     others = ", ".join(seat.facts.other_cards)
     evidence = (*seat.evidence, f"its subsystem is missing; cards that this Windows knows: {others}")
@@ -351,6 +391,7 @@ def _choose(drivers: Drivers, seat: _Seat) -> _Choice | None:
             reasons.append(
                 f"{name}: taken, {candidate.service} {version} for {candidate.device_id}, rank {candidate.rank:08X}"
             )
+            reasons += [f"{name}: {text}" for text in _about(candidate)]
         else:
             reasons.append(
                 f"{name}: fits as well; rank {candidate.rank:08X}, {candidate.version or 'no version'}"
@@ -358,6 +399,17 @@ def _choose(drivers: Drivers, seat: _Seat) -> _Choice | None:
     refused = [r for r in drivers.facts.refusals if r.address == seat.facts.address]
     reasons += [f"{r.folder}/{r.inf}: not taken, {r.reason}" for r in refused]
     return _Choice(taken, tuple(reasons)) if reasons else None
+
+
+def _about(candidate: PackageCandidate) -> Iterator[str]:
+    """What is to be said of a package that is taken: who has signed it, and what speaks against it a little."""
+    found = candidate.verification
+    if found is None:
+        return
+    if found.level in ("pass", "warn"):
+        yield f"every hash is in its catalog, signed by {found.signer or 'nobody'}"
+    if found.level == "warn":
+        yield from found.reasons
 
 
 def _injection(view: View, drivers: Drivers, seat: _Seat, choice: _Choice) -> InjectDriver:

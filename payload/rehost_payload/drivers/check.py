@@ -1,7 +1,8 @@
 """Verification of an unpacked driver package: its files, its catalog and who signed it, its binaries. Reads only.
 
 Each statement is about one file and, where that matters, about certain Windows only: the verdict for a Windows is the
-worst of those that concern it.
+worst of those that concern it. On a workstation every server is asked about; the survey of a server asks about its own
+Windows and its own controllers.
 """
 
 from __future__ import annotations
@@ -12,22 +13,17 @@ from datetime import date
 from enum import Enum
 from pathlib import Path
 
-from rehost_builder.drivers.catalog import Catalog, parse_catalog
-from rehost_builder.drivers.pe import (
-    AMD64,
-    BOOT_LIBRARIES,
-    Binary,
-    file_digests,
-    read_binary,
-    read_signature,
-)
-from rehost_builder.drivers.releases import Release, releases_of
-from rehost_builder.drivers.signature import SYSTEM_COMPONENT, Signature, Trust
-from rehost_payload.drivers.packages import find_infs, locate
+from rehost_payload.drivers.binary import BOOT_LIBRARIES, Binary, read_binary
+from rehost_payload.drivers.packages import Candidate, Refusal, find_infs, is_for, locate
+from rehost_payload.drivers.releases import Release, releases_of
+from rehost_payload.formats.authenticode import file_digests, read_signature
+from rehost_payload.formats.catalog import Catalog, parse_catalog
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import DriverVersion, Inf, Model, parse_inf
 from rehost_payload.formats.inf_install import FileCopy, Install, source_files
-from rehost_payload.formats.inf_target import SERVERS, Target, target_of
+from rehost_payload.formats.inf_rank import PciDevice
+from rehost_payload.formats.inf_target import SERVERS, WORKSTATION, Target, target_of
+from rehost_payload.formats.pkcs7 import SYSTEM_COMPONENT, Signature, Trust
 
 MAX_FILE = 256 << 20  # bytes; driver packages hold no larger ones
 TARGETS = tuple(target_of(str(build)) for build in SERVERS)
@@ -35,8 +31,6 @@ _ALL = frozenset(SERVERS)
 _POLICY_BUILD = (
     14393  # Server 2016: from here on drivers have to be signed by Microsoft after passing its tests
 )
-_MODERN = frozenset(b for b in SERVERS if b >= _POLICY_BUILD)
-_OLD = _ALL - _MODERN
 _CROSS_SIGNING_ENDS = date(2015, 7, 29)  # certificates issued later do not count from Windows 10 1607 on
 _MAX_SECTIONS = 500
 _Say = Callable[..., None]
@@ -128,6 +122,13 @@ class PackageReport:
         return Kind.USABLE if levels & {Level.PASS, Level.WARN} else Kind.UNCLEAR
 
     @property
+    def summary(self) -> tuple[Level, tuple[str, ...]]:
+        """The verdict of a report that was made for one Windows, and its reasons."""
+        if len(self.verdicts) == 1:
+            return self.verdicts[0].level, self.verdicts[0].reasons
+        return Level.FAIL, tuple(c.sentence for c in self.checks if c.level is Level.FAIL) or (self.other,)
+
+    @property
     def failed(self) -> bool:
         return self.kind is Kind.UNUSABLE
 
@@ -168,15 +169,41 @@ def check_folder(
     return reports
 
 
-def check_package(path: Path, microsoft: Iterable[str] | None = None) -> PackageReport:
+def verified(
+    candidates: Iterable[Candidate], device: PciDevice, target: Target
+) -> tuple[list[Candidate], list[Refusal]]:
+    """The candidates that Windows would load, or of which that is not known; and the others with the reason.
+
+    The order stays. Never raises for what is wrong with them.
+    """
+    sound: list[Candidate] = []
+    refused: list[Refusal] = []
+    for candidate in candidates:
+        report = check_package(candidate.path, None, (target,), device)
+        level, reasons = report.summary
+        if level is Level.FAIL:
+            refused.append(Refusal(candidate.path, "; ".join(reasons[:3]), True))
+        else:
+            signer = report.signature.signer if report.signature is not None else ""
+            sound.append(replace(candidate, level=level.value, remarks=reasons, signer=signer))
+    return sound, refused
+
+
+def check_package(
+    path: Path,
+    microsoft: Iterable[str] | None = None,
+    targets: tuple[Target, ...] = TARGETS,
+    device: PciDevice | None = None,
+) -> PackageReport:
     """One package, by the path of its INF. Never raises for what is wrong with it.
 
-    ``microsoft``: fingerprints of certificates that are known to be Microsoft's, None for those in `signature`.
+    ``microsoft``: fingerprints of certificates that are known to be Microsoft's, None for those in `pkcs7`. ``device``:
+    only what is installed for it has to be there; whatever else of the package is there has to be sound all the same.
     """
     try:
         data = _read(path)
         inf = parse_inf(data)
-        return _Package(path, data, inf, microsoft).report()
+        return _Package(path, data, inf, microsoft, targets, device).report()
     except (FormatError, OSError) as e:
         return PackageReport(path, checks=(Check(path.name, Level.FAIL, str(e)),))
 
@@ -192,12 +219,27 @@ def _read(path: Path) -> bytes:
 class _Package:
     """One run over a package; ``checks`` grows as files are looked at."""
 
-    def __init__(self, path: Path, data: bytes, inf: Inf, microsoft: Iterable[str] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        data: bytes,
+        inf: Inf,
+        microsoft: Iterable[str] | None,
+        targets: tuple[Target, ...],
+        device: PciDevice | None,
+    ) -> None:
         self.path, self.data, self.inf, self.microsoft = path, data, inf, microsoft
+        self.targets, self.device = targets, device
+        self.all = frozenset(t.build for t in targets)
+        # the stricter rules are those of servers
+        self.modern = {t.build for t in targets if t.build >= _POLICY_BUILD and t.product_type != WORKSTATION}
+        self.old = self.all - self.modern
         self.checks: list[Check] = []
         self.systems: tuple[Release, ...] = ()
         # what each server would do with it
-        self.models: dict[int, list[Model]] = {t.build: list(inf.models(t)) for t in TARGETS}
+        self.models: dict[int, list[Model]] = {
+            t.build: [m for m in inf.models(t) if device is None or is_for(m, device)] for t in targets
+        }
         self.installs = self._installs()
         self.files: dict[str, None] = {path.name: None}
 
@@ -209,14 +251,14 @@ class _Package:
         builds: Iterable[int] | None = None,
         signature: bool = False,
     ) -> None:
-        concerned = _ALL if builds is None else frozenset(builds)
+        concerned = self.all if builds is None else frozenset(builds) & self.all
         if concerned:
             self.checks.append(Check(file, level, text, concerned, signature))
 
     def report(self) -> PackageReport:
         inf = self.inf
         catalog = None
-        builds = [t.build for t in TARGETS if self.models[t.build]]
+        builds = [t.build for t in self.targets if self.models[t.build]]
         boot = [b for b in builds if any(_boot_driver(i) for i in self.used_by(b))]
         other = self._other(builds, boot)
         if builds:
@@ -238,8 +280,8 @@ class _Package:
             signature=catalog.signature if catalog is not None else None,
             systems=self.systems,
             other=other,
-            refused=() if other else tuple(self._refused(t) for t in TARGETS if t.build not in boot),
-            offered=() if other else tuple(t for t in TARGETS if t.build in boot),
+            refused=() if other else tuple(self._refused(t) for t in self.targets if t.build not in boot),
+            offered=() if other else tuple(t for t in self.targets if t.build in boot),
             checks=tuple(self.checks),
         )
 
@@ -252,7 +294,11 @@ class _Package:
                 names.setdefault(model.install_section.lower(), model.install_section)
         if len(names) > _MAX_SECTIONS:
             raise FormatError("INF", f"{len(names)} install sections, which no storage driver has")
-        return {lower: self.inf.install(name) for lower, name in names.items()}
+        return {lower: self.inf.install(name, self.architecture) for lower, name in names.items()}
+
+    @property
+    def architecture(self) -> str:
+        return self.targets[-1].architecture
 
     def used_by(self, build: int) -> list[Install]:
         names = dict.fromkeys(m.install_section.lower() for m in self.models[build])
@@ -264,7 +310,7 @@ class _Package:
         if not builds:
             reasons = dict.fromkeys(
                 f"[{section.name}] {why}"
-                for choice in self.inf.choices(TARGETS[-1])
+                for choice in self.inf.choices(self.targets[-1])
                 for section, why in choice.refused
             )
             return f"for no Windows Server on x64{f': {next(iter(reasons))}' if reasons else ''}"
@@ -296,7 +342,7 @@ class _Package:
     # --- catalog -------------------------------------------------------------------------------------------
 
     def _catalog(self) -> Catalog | None:
-        name = self.inf.version.catalog()
+        name = self.inf.version.catalog(self.architecture)
         if name is None:
             self.say(
                 self.path.name, Level.FAIL, "names no catalog: the package is not signed", signature=True
@@ -341,12 +387,12 @@ class _Package:
             say(
                 Level.UNKNOWN,
                 f"is signed by the vendor, and the root of the chain is not at hand ({chain})",
-                _OLD,
+                self.old,
             )
             if signature.issued < _CROSS_SIGNING_ENDS:
-                say(Level.WARN, "is signed by the vendor: loaded with Secure Boot off only", _MODERN)
+                say(Level.WARN, "is signed by the vendor: loaded with Secure Boot off only", self.modern)
             else:
-                say(Level.FAIL, "is signed by the vendor, not by Microsoft", _MODERN)
+                say(Level.FAIL, "is signed by the vendor, not by Microsoft", self.modern)
         else:
             say(Level.FAIL, f"is not signed by Microsoft, nor by a vendor that it vouches for ({chain})")
         if signature.digest != "sha1":
@@ -354,8 +400,12 @@ class _Package:
 
     def _microsoft(self, signature: Signature, chain: str, say: _Say) -> None:
         if signature.attested:
-            say(Level.FAIL, "is signed by attestation, without Microsoft's tests: for clients only", _MODERN)
-            say(Level.WARN, "is signed by attestation, which is meant for Windows 10 clients", _OLD)
+            say(
+                Level.FAIL,
+                "is signed by attestation, without Microsoft's tests: for clients only",
+                self.modern,
+            )
+            say(Level.WARN, "is signed by attestation, which is meant for Windows 10 clients", self.old)
         elif signature.whql or SYSTEM_COMPONENT in signature.usages:
             say(Level.PASS, f"is signed by Microsoft ({signature.usage_text}; {chain})")
         else:
@@ -379,8 +429,8 @@ class _Package:
         if first is None:
             self.say(name, Level.WARN, f"{said}: which servers these are is not known here")
             return
-        self.say(name, Level.PASS, said, {b for b in _ALL if b >= first})
-        self.say(name, Level.WARN, f"{said}: for later servers only", {b for b in _ALL if b < first})
+        self.say(name, Level.PASS, said, {b for b in self.all if b >= first})
+        self.say(name, Level.WARN, f"{said}: for later servers only", {b for b in self.all if b < first})
 
     # --- files ---------------------------------------------------------------------------------------------
 
@@ -393,7 +443,7 @@ class _Package:
         }
         wanted: dict[str, set[int]] = {}
         first: dict[str, FileCopy] = {}
-        for build in _ALL:
+        for build in sorted(self.all):
             for install in self.used_by(build):
                 for file in install.files:
                     wanted.setdefault(file.source.lower(), set()).add(build)
@@ -421,8 +471,12 @@ class _Package:
         self._listed(catalog, set(wanted))
 
     def _listed(self, catalog: Catalog | None, known: set[str]) -> None:
-        """Further files that the INF lists and no server installs: the driver store takes them where they are sound."""
-        for file in source_files(self.inf.text, TARGETS[0].architecture):
+        """Further files that the INF lists and none of the Windows installs.
+
+        The driver store takes them where they are sound. From a package that is judged for a device they could not be left
+        out any more.
+        """
+        for file in source_files(self.inf.text, self.architecture):
             if file.source.lower() in known or file.problem is not None:
                 continue
             found = locate(self.path.parent, file.source)
@@ -434,8 +488,10 @@ class _Package:
                 sound = False
             if sound:
                 self.files[file.source] = None
-            elif catalog is not None:
+            elif catalog is not None and self.device is None:
                 self.say(file.source, Level.WARN, "is listed, but not as the catalog has it: it is left out")
+            elif catalog is not None:
+                self.say(file.source, Level.FAIL, "is listed, but not as the catalog has it", signature=True)
 
     def _vouched(self, name: str, data: bytes, catalog: Catalog | None, builds: set[int] | None) -> bool:
         """Whether the catalog holds the file's hash; says so."""
@@ -464,8 +520,8 @@ class _Package:
             say(Level.FAIL, str(e))
             return
         before = len(self.checks)
-        if binary.machine != AMD64:
-            say(Level.FAIL, f"is for {binary.machine_name}, not for amd64")
+        if binary.machine != self.architecture:
+            say(Level.FAIL, f"is for {binary.machine}, not for {self.architecture}")
         if not binary.native:
             say(Level.FAIL, "is no kernel driver (its subsystem is not native)")
         if binary.checksum_ok is not True and early:
@@ -474,7 +530,7 @@ class _Package:
                 Level.FAIL if binary.checksum_ok is False else Level.WARN,
                 f"has {bad}: Windows checks it at boot",
             )
-        too_old = [t for t in TARGETS if binary.minimum_os > (t.major, t.minor) and self.models[t.build]]
+        too_old = [t for t in self.targets if binary.minimum_os > (t.major, t.minor) and self.models[t.build]]
         if too_old:
             needs = ".".join(map(str, binary.minimum_os))
             names = ", ".join(t.name for t in too_old)
