@@ -75,8 +75,12 @@ def with_archives(place: Path) -> list[Path]:
 
 
 def may_be_none(archive: Path, given: Path) -> bool:
-    """Whether ``archive``, which was found in ``given``, is only perhaps one: any program is called .exe."""
-    return archive != given and archive.suffix.lower() in (".exe", ".msi")
+    """Whether ``archive`` was not meant by whoever gave ``given``: any program is called .exe, and vendors' folders hold more
+    than drivers. What is wrong with it is said then, and is no error.
+    """
+    if archive == given:
+        return False
+    return archive.parent != given or archive.suffix.lower() in (".exe", ".msi")
 
 
 def _nested(folder: Path, limits: Limits, depth: int, shown: str) -> None:

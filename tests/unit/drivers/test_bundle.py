@@ -129,6 +129,30 @@ def test_a_source_without_any_boot_driver_is_an_error(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "nothing", place=tmp_path / "out").message
 
 
+def test_programs_in_a_folder_are_opened_or_named(tmp_path: Path) -> None:
+    """A vendor's self-extracting archive is unpacked; a program that is none is said to be left out."""
+    put(tmp_path / "source")
+    folder = tmp_path / "in"
+    (folder / "tools").mkdir(parents=True)
+    zipped(folder / "SmartPQI.exe", tmp_path / "source")
+    data = (folder / "SmartPQI.exe").read_bytes()
+    (folder / "SmartPQI.exe").write_bytes(b"MZ" + bytes(62) + data)
+    (folder / "tools" / "arcconf.exe").write_bytes(b"MZ" + bytes(600))
+    found = collect([folder], tmp_path / "out")
+    assert [p.source for p in found.packages] == ["in/SmartPQI.exe/exraid.inf"]
+    (left,) = found.left_out
+    assert left.source == "in/tools/arcconf.exe"
+    assert left.reason.startswith("not opened: arcconf.exe")
+    assert any("in/tools/arcconf.exe" in note for note in found.notes())
+    result = CliRunner().invoke(main, ["drivers", "check", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert f"{folder}/tools/arcconf.exe was not opened: arcconf.exe" in result.stderr
+    assert f"{folder}/SmartPQI.exe/exraid.inf: usable" in result.stdout
+    # one that was named for itself is an error
+    error = refusal(folder / "tools" / "arcconf.exe", place=tmp_path / "other")
+    assert "arcconf.exe" in error.message
+
+
 def test_unsound_packages_are_refused_all_at_once(tmp_path: Path) -> None:
     put(tmp_path / "a" / "good")
     put(tmp_path / "a" / "tweaked").write_bytes(INF.replace(b"Example RAID", b"Tweaked RAID"))

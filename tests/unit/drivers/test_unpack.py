@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost_builder.drivers import unpack
-from rehost_builder.drivers.unpack import Limits, opened, with_archives
+from rehost_builder.drivers.unpack import Limits, may_be_none, opened, with_archives
 from rehost_builder.errors import BuildError
 from support.pe_image import make_pe
 
@@ -414,8 +414,22 @@ def test_archives_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     make_zip(tmp_path / "a" / "c.zip")
     (tmp_path / "l.zip").symlink_to("b.zip")
-    assert with_archives(tmp_path) == [tmp_path, tmp_path / "b.zip"]
+    (tmp_path / "setup.EXE").write_bytes(b"MZ")
+    (tmp_path / "p").mkdir()
+    for name in ("x.inf", "tool.exe", "data.cab", "x.7z"):
+        (tmp_path / "p" / name).touch()
+    found = [
+        "b.zip",
+        "setup.EXE",
+        "a/c.zip",
+        "p/x.7z",
+    ]  # beside an INF programs and cabinets are parts of its package
+    assert with_archives(tmp_path) == [tmp_path, *(tmp_path / name for name in found)]
     assert with_archives(tmp_path / "b.zip") == [tmp_path / "b.zip"]
+    meant = [
+        p.relative_to(tmp_path).as_posix() for p in with_archives(tmp_path) if not may_be_none(p, tmp_path)
+    ]
+    assert meant == [".", "b.zip"]
 
 
 def test_the_limits_leave_room_for_real_packages() -> None:
