@@ -16,15 +16,16 @@ from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 from rehost_payload.system.win32 import Win32
 from rehost_payload.system.winpe import WinPeSystem
-from support import disks, hives, infs, windows
+from support import disks, hives, packages, windows
 from support.disks import DiskLayout
-from support.driver_image import make_driver
 from support.hives import dword, sz
 from support.image_system import ImageDisk, ImageVolume
 from support.made_up_dism import CATALOGS, CONFIG, SETUP_LOG, STORE, SYSTEM, MadeUpDism
 from support.win32_machine import Device, FakeDisk, Machine, Part, pci
 
 from .test_power_cut import Fuse, PowerCut
+
+pytestmark = pytest.mark.usefixtures("our_authority")
 
 CARD = r"PCI\VEN_9005&DEV_028F&SUBSYS_08009005&REV_01\4&1&0&0008"
 DATA_CARD = r"PCI\VEN_9005&DEV_0290&SUBSYS_08019005&REV_01\4&2&0&0008"
@@ -113,12 +114,7 @@ class Lab:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Its folder's name has what command lines trip over."""
-    folder = tmp_path / "packages" / "Adaptec für Server"
-    folder.mkdir(parents=True)
-    (folder / "exraid.inf").write_bytes(infs.encoded(infs.package()))
-    (folder / "exraid.sys").write_bytes(make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}))
-    (folder / "exraid.cat").write_bytes(b"catalog")
-    return folder
+    return packages.signed(tmp_path / "packages" / "Adaptec für Server")
 
 
 MakeLab = Callable[..., Lab]
