@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> product.Product:
 
 
 @pytest.fixture
-def our_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+def our_authority() -> Iterator[None]:
     """The tests' own authority stands for Microsoft's issuers: what it has signed is a sound package."""
     from rehost_payload.formats import pkcs7
     from support.packages import OURS
 
-    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+    with pytest.MonkeyPatch.context() as own:  # not the test's, which may undo it in its middle
+        own.setattr(pkcs7, "MICROSOFT", OURS)
+        yield
 
 
 @pytest.fixture(scope="session")
