@@ -67,5 +67,7 @@ def test_real_store_after_a_restore(name: str) -> None:
     elif name in NO_WINDOWS:
         assert verification.verdict is not Verdict.PASS, verification
     else:
-        assert verification.verdict is Verdict.PASS, verification
+        assert verification.chain is Verdict.PASS, (
+            verification
+        )  # a survey without controllers: no word on drivers
         assert diagnose(repaired).healthy, diagnose(repaired)
