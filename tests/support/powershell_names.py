@@ -372,6 +372,19 @@ def _is_list_of(comma: tree_sitter.Node, argument: tree_sitter.Node) -> bool:
     return comma.parent == core and core.type == "array_literal_expression"
 
 
+def late(script: Script) -> list[str]:
+    """Functions that begin after the script has called its first one: until then they do not exist."""
+    first = min(
+        (
+            node.start_byte
+            for node in script.nodes("command")
+            if _scope(node) is None and text_of(node.children[0]) in script.functions
+        ),
+        default=len(script.text),
+    )
+    return [f.name for f in script.functions.values() if f.node.start_byte > first]
+
+
 def uncalled(script: Script) -> set[str]:
     return set(script.functions) - {c.name for c in script.commands}
 

@@ -360,6 +360,32 @@ def test_parents_in_a_circle_end() -> None:
     assert len(vm.files) == 2
 
 
+# --- words that Windows knows: "Accepted values" of the parameters in Microsoft's reference, flags of FileSystemRights
+
+
+def test_only_words_that_windows_accepts(data: RestoreData) -> None:
+    assert data.host is not None
+    everything = settings(
+        switches=tuple(
+            VirtualSwitch("1", f"{kind} {mode}", kind, bandwidth_mode=mode)
+            for kind in ("external", "internal", "private", "nat")
+            for mode in ("", "absolute", "Weight", "none", "other")
+        )
+    )
+    host = restore_data({}, everything).host
+    assert host is not None
+    assert {s.kind for s in host.switches} == {"External", "Internal", "Private"}
+    assert {s.bandwidth_mode for s in host.switches} == {"Default", "Absolute", "Weight", "None"}
+    for vm in data.machines:
+        assert vm.start_action in ("", "Nothing", "StartIfRunning", "Start")
+        assert vm.stop_action in ("", "TurnOff", "Save", "ShutDown")
+        assert vm.generation in (None, 1, 2)
+        assert {d.controller for d in vm.disks} <= {"IDE", "SCSI"}
+        assert {f.rights for f in vm.files} <= {"Read", "Read, Write", "FullControl"}
+    for adapter in data.host.adapters:
+        assert {a.family for a in adapter.addresses} <= {"IPv4", "IPv6"}
+
+
 # --- what a machine's account may do
 
 
@@ -391,6 +417,13 @@ def test_a_write_protected_base_stays_so() -> None:
         {"vm": Manifest(1, "0", WEB, "n", "machine", "h", "", 1, True, (base, own))}, None
     ).machines
     assert [f.read_only for f in vm.files] == [True, False]
+
+
+def test_forgotten_disks_of_the_host_can_go_back(found_2016: Found, data: RestoreData) -> None:
+    _, plan = found_2016
+    captured = {f.original for u in plan.units if u.kind == "orphans" for f in u.files}
+    assert {f.original for f in data.orphans} == captured != set()
+    assert not captured & {f.original for vm in data.machines for f in vm.files}
 
 
 def test_files_that_belong_to_no_machine_can_go_back_and_are_given_to_none() -> None:

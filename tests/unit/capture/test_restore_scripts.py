@@ -186,6 +186,7 @@ CHECKS: dict[str, Callable[[Script], list[str]]] = {
     "variables that hide a parameter of the script": names.shadowed,
     "counts of what may be no list": lambda script: names.counted(script, is_list(script)),
     "calls with another number of arguments": names.calls,
+    "functions that come too late": names.late,
     "functions that nothing calls": lambda script: sorted(names.uncalled(script)),
     "formats with another number of values": names.formats,
     "properties in a text without brackets": names.interpolations,
@@ -218,6 +219,7 @@ MISTAKES = {
         ("Grant-Machine $machine", "Grant-Machine $machine $true"),
         ("Copy-Back $file", "Copy-Back($file, 1)"),
     ],
+    "functions that come too late": [("Set-StrictMode -Version 2.0", "Confirm-Word 'x'")],
     "functions that nothing calls": [("Grant-Own $machine\r\n", "\r\n")],
     "formats with another number of values": [
         ("{0} has {1:N0} MB free, {2:N0} MB", "{0} has {1:N0} MB free, {3:N0} MB"),

@@ -10,6 +10,8 @@ the disk of a host that does not run.
 Each certificate goes into a file of its own (<thumbprint>.pfx) under a password that you choose. Keep folder and
 password apart: who has both can open the machines' TPMs. Put them back with Restore-Host.ps1 -GuardianFolder.
 
+Exit codes: 0 all certificates are in the folder, or there are none; 3 not all of them.
+
 .PARAMETER Folder
 Where the files go, for instance on the external disk. It is made if it is not there.
 
@@ -59,3 +61,6 @@ foreach ($certificate in @($certificates | Where-Object { $_.HasPrivateKey })) {
     }
 }
 Write-Host -Object "$saved of $($certificates.Count) certificates are in $Folder"
+if ($saved -lt $certificates.Count) {
+    exit 3
+}

@@ -177,7 +177,7 @@ function Set-HostSetting([string] $what, $now, $old, [hashtable] $new) {
     if ($null -eq $old -or "$old" -eq '') {
         return # the old host had Windows' own default
     }
-    if ("$now" -eq "$old") {
+    if ("$now".TrimEnd('\') -eq "$old".TrimEnd('\')) {
         Write-Right $what
     }
     elseif ($PSCmdlet.ShouldProcess("$old", "$what (now $now)")) {
@@ -344,7 +344,12 @@ function Get-HostAdapter($old) {
 function Set-HostAdapter($old) {
     $what = "adapter '$($old.name)' on switch '$($old.switch)'"
     if (-not @(Get-VMSwitch | Where-Object { $_.Name -eq $old.switch }).Count) {
-        Write-Left "$what : there is no such switch (yet)"
+        if ($WhatIfPreference) {
+            Write-Host -Object "  $what : its addresses, when the switch is there"
+        }
+        else {
+            Write-Left "$what : there is no such switch (yet)"
+        }
         return
     }
     if (-not @(Get-HostAdapter $old).Count) {
