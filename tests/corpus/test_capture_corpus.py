@@ -12,10 +12,15 @@ import pytest
 
 from rehost_payload.capture.assess import assess
 from rehost_payload.capture.found import FoundHost
+from rehost_payload.capture.judge import verify_capture
+from rehost_payload.capture.manifest import from_json
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
 from rehost_payload.capture.plan import find_and_plan
+from rehost_payload.repair.model import Verdict
 from rehost_payload.system.images import ImageSystem
+from rehost_payload.ui.cli import rehost, run
 from support import disks, windows
+from support.captures import sha256sum
 from support.corpus import corpus, read
 from support.hyperv_host import HYPERV, make_link
 
@@ -37,6 +42,7 @@ REAL = {
 
 @dataclass(frozen=True)
 class Real:
+    image: Path
     files: dict[str, bytes]
     found: FoundHost
     plan: CapturePlan
@@ -56,7 +62,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
         make_link(volume, f"{HYPERV}\\Virtual Machines\\{XML.upper()}.xml"[2:], old)
     with ImageSystem([server.path]) as system:
         found, plan = find_and_plan(system, lambda *_: None, CHOICES)
-    return Real(files, found, plan)
+    return Real(server.path, files, found, plan)
 
 
 def test_real_files_are_put_together(real: Real) -> None:
@@ -93,6 +99,24 @@ def test_findings_of_real_files(real: Real) -> None:
     }
     orphan = next(f for f in real.plan.findings if f.id == "capture.orphan-disks")
     assert "missing: looked for at C:\\Disks\\Generation 1_49C4BAF3" in orphan.evidence[0]
+
+
+def test_real_files_are_captured_byte_by_byte(real: Real, tmp_path: Path) -> None:
+    """The whole way, with real names; sha256sum and our judge say so too, and the list of what is there."""
+    assert (
+        run(rehost, ["capture", "--image", str(real.image), "--to", str(tmp_path), "--yes"]) == 3
+    )  # 3 are lost
+    (folder,) = tmp_path.iterdir()
+    copied = {
+        file.original: (path.parent / file.path).read_bytes()
+        for path in folder.glob("*/manifest.json")
+        for file in from_json(path.read_bytes()).files
+    }
+    assert {path: copied.get(path) for path in real.files} == real.files
+    sha256sum(folder)
+    assert verify_capture(folder).verdict is Verdict.PASS
+    names = {p.name for p in folder.iterdir() if p.is_dir()}
+    assert names == {"Default Generation 1", "Default Generation 2", "host", "orphans"}
 
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")

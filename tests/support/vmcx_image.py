@@ -59,7 +59,7 @@ def _plain(value: Leaf) -> tuple[int, bytes]:
     if isinstance(value, float):
         return 5, struct.pack("<d", value)
     if isinstance(value, str):
-        raw = (value + "\0").encode("utf-16-le")
+        raw = (value + "\0").encode("utf-16-le", "surrogatepass")
         return 6, struct.pack("<I", len(raw)) + raw
     return 7, struct.pack("<I", len(value)) + value
 

@@ -98,7 +98,10 @@ def _problems(found: FoundHost) -> Iterator[Finding]:
                 params = {"where": problem.where, "detail": problem.detail}
                 evidence = (f"{problem.where}: {problem.detail}",)
                 yield Finding(finding, Severity.WARNING, "host", params, evidence)
-    rest = [p for p in found.problems if p.code not in ("disk", "io", "list-damaged")]
+    for volume in dict.fromkeys(p.where for p in found.problems if p.code == "unsearched"):
+        lines = tuple(p.detail for p in found.problems if (p.code, p.where) == ("unsearched", volume))
+        yield Finding("capture.search-incomplete", Severity.FATAL, "host", {"where": volume}, lines)
+    rest = [p for p in found.problems if p.code not in ("disk", "io", "list-damaged", "unsearched")]
     if rest:
         lines = tuple(f"{p.where}: {p.detail}" for p in rest)
         params = {"count": str(len(rest))}

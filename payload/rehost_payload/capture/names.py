@@ -14,6 +14,11 @@ MOST_FILE = 110
 
 _MOST_BYTES = 240
 _FORBIDDEN = dict.fromkeys([*range(0x20), 0x7F, *map(ord, '<>:"/\\|?*')], "_")
+# what would show a name as another one (C1 controls, marks of writing direction, line separators)
+_FORBIDDEN |= dict.fromkeys(
+    [*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF], "_"
+)
+_OURS = ".rehost-part"  # the end of a name while its file is being copied (copy_plan.PART)
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"} | {
     f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789\u00b9\u00b2\u00b3"
 }
@@ -25,16 +30,23 @@ def fold(name: str) -> str:
 
 
 def safe_name(name: str, most: int = MOST_FILE) -> str:
-    """One file or folder name. Short extensions survive the cutting of a long name; "" becomes "_"."""
+    """One file or folder name. Short extensions survive the cutting of a long name; "" becomes "_".
+
+    None begins with "-" or ".": a shell's `for d in */` would pass hidden ones over and take others for options.
+    """
     plain = "".join("_" if 0xD800 <= ord(c) < 0xE000 else c for c in name.translate(_FORBIDDEN))
-    stem, extension = _split(plain.strip(" ").rstrip(". "))
+    plain = plain.strip(" ").rstrip(". ")
+    if plain.startswith(("-", ".")):
+        plain = f"_{plain}"
+    stem, extension = _split(plain)
     while stem and (_units(stem + extension) > most or len((stem + extension).encode("utf-8")) > _MOST_BYTES):
         stem = stem[:-1]
     stem = (stem if extension else stem.rstrip(". ")) or "_"
     if stem.split(".")[0].strip().upper() in _RESERVED:
         head, dot, tail = stem.partition(".")
         stem = f"{head}_{dot}{tail}"
-    return stem + extension
+    made = stem + extension
+    return f"{made[:-1]}_" if made.lower().endswith(_OURS) else made
 
 
 def _split(name: str) -> tuple[str, str]:

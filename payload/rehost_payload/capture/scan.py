@@ -55,8 +55,9 @@ def scan_volumes(places: Places, progress: Progress, skip: Callable[[str], bool]
                 elif _DISK.search(path):
                     left_out.append(place)
         except (FormatError, OSError) as error:
-            problems.append(str(error))
+            problems.append(f"$MFT: {error}")
         for problem in problems:
-            places.trouble("scan", volume, problem)
+            # what stood in the part that was not read is not known: nobody may take the rest for everything
+            places.trouble("unsearched" if problem.startswith("$MFT") else "scan", volume, problem)
     files.sort(key=lambda p: (p.volume, p.path.lower()))
     return Scan(tuple(files), tuple(left_out))

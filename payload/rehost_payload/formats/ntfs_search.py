@@ -18,6 +18,10 @@ from .ntfs_records import Record
 from .source import ByteSource
 
 _PIECE = 4 << 20
+_SMALL_PIECE = 64 << 10
+_PATIENCE = (
+    4  # records in a row, then small pieces in a row, that cannot be read before the rest is not tried
+)
 _ROOT = 5
 _FIRST_FILE = 16
 _MAX_DEPTH = 1024
@@ -46,7 +50,7 @@ def find_in_mft(
     for start in range(0, size, _PIECE):
         if step is not None:
             step(start // record_size, size // record_size)
-        raw = mft.read_at(start, min(_PIECE, size - start))
+        raw = _read(mft, start, min(_PIECE, size - start), record_size, problems)
         if len(raw) % record_size:
             problems.append(f"$MFT ends within record {(start + len(raw)) // record_size}")
             return
@@ -58,8 +62,47 @@ def find_in_mft(
             try:
                 found = records.parse_record(raw[inside * record_size : (inside + 1) * record_size], number)
                 yield from _paths(found, record, folders, suffixes, problems)
-            except FormatError as error:
-                problems.append(str(error))
+            except (FormatError, OSError) as error:
+                problems.append(f"MFT record {number}: {error}")
+
+
+def _read(mft: ByteSource, start: int, length: int, record_size: int, problems: list[str]) -> bytes:
+    """A piece of the MFT. Records that the disk does not give are zeros, and a problem that begins with "$MFT"."""
+    try:
+        return mft.read_at(start, length)
+    except OSError as error:
+        reason = error
+    made = bytearray()
+    lost: list[int] = []
+    dead = 0
+    while len(made) < length and dead < _PATIENCE:
+        want = min(_SMALL_PIECE, length - len(made))
+        try:
+            made += mft.read_at(start + len(made), want)
+            dead = 0
+        except OSError:
+            piece, failed = _read_records(mft, start + len(made), want, record_size)
+            lost += [(start + len(made) + at) // record_size for at in failed]
+            made += piece
+            dead = dead + 1 if len(failed) == want // record_size else 0
+    lost += range((start + len(made)) // record_size, (start + length) // record_size)
+    problems.append(f"$MFT: {len(lost)} records cannot be read, from {lost[0]} to {lost[-1]}: {reason}")
+    return bytes(made.ljust(length, b"\0"))
+
+
+def _read_records(mft: ByteSource, start: int, length: int, record_size: int) -> tuple[bytes, list[int]]:
+    """Record by record; offsets of those that cannot be read. On a dead disk each attempt takes seconds."""
+    made, failed, dead = bytearray(length), [], 0
+    for at in range(0, length, record_size):
+        if dead < _PATIENCE:
+            try:
+                made[at : at + record_size] = mft.read_at(start + at, record_size)
+                dead = 0
+                continue
+            except OSError:
+                dead += 1
+        failed.append(at)
+    return bytes(made), failed
 
 
 def _pattern(suffix: str) -> bytes:
@@ -168,7 +211,7 @@ class _Folders:
     def _name(self, reference: int) -> _Name | None:
         try:
             record = self._record(reference & _REFERENCE)
-        except FormatError:
+        except (FormatError, OSError):
             return None
         needed = records.RECORD_IN_USE | records.RECORD_IS_DIRECTORY
         if record.flags & needed != needed or record.sequence != reference >> 48:

@@ -13,11 +13,15 @@ _DIRECT = 4 * _BLOCK
 
 class CachedSource:
     """Reads through a cache of 64 KiB blocks; reads of 256 KiB and more pass it by. It never
-    looks at the disk again for a block it has: use one for one survey, no longer."""
+    looks at the disk again for a block it has: use one for one survey, no longer.
+
+    Where a block cannot be read as a whole, only what is asked for is read: a bad sector costs no more than itself.
+    """
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._failed: set[int] = set()
 
     @property
     def size(self) -> int:
@@ -32,7 +36,11 @@ class CachedSource:
         pieces: list[bytes] = []
         while length > 0:
             number, inside = divmod(offset, _BLOCK)
-            piece = self._block(number)[inside : inside + length]
+            block = self._block(number)
+            if block is None:
+                piece = self._source.read_at(offset, min(length, _BLOCK - inside))
+            else:
+                piece = block[inside : inside + length]
             if not piece:
                 break
             pieces.append(piece)
@@ -40,10 +48,17 @@ class CachedSource:
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _block(self, number: int) -> bytes:
+    def _block(self, number: int) -> bytes | None:
+        """None where a part of it cannot be read. That is tried once: a failing disk takes seconds to say so."""
+        if number in self._failed:
+            return None
         block = self._blocks.get(number)
         if block is None:
-            block = self._source.read_at(number * _BLOCK, min(_BLOCK, self.size - number * _BLOCK))
+            try:
+                block = self._source.read_at(number * _BLOCK, min(_BLOCK, self.size - number * _BLOCK))
+            except OSError:
+                self._failed.add(number)
+                return None
             self._blocks[number] = block
             if len(self._blocks) > _BLOCKS:
                 self._blocks.popitem(last=False)

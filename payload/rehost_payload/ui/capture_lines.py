@@ -10,11 +10,18 @@ from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, Un
 from rehost_payload.capture.model import CaptureUnit
 from rehost_payload.capture.present import Present, together
 from rehost_payload.capture.targets import Candidate
-from rehost_payload.repair.model import Diagnosis, Severity
+from rehost_payload.repair.model import Diagnosis
 from rehost_payload.ui import describe
 from rehost_payload.ui.capture_page import summary
 from rehost_payload.ui.capture_show import CapturePage
-from rehost_payload.ui.capture_work import BadOrders, CaptureOutcome, ChosenTarget, Prepared, Refusal
+from rehost_payload.ui.capture_work import (
+    NOT_WHOLE,
+    BadOrders,
+    CaptureOutcome,
+    ChosenTarget,
+    Prepared,
+    Refusal,
+)
 from rehost_payload.ui.progress import ProgressLine
 from rehost_payload.ui.run import EXIT
 from rehost_payload.ui.show import Page, grouped, part, remedy, title
@@ -185,10 +192,12 @@ def shortfalls(outcome: CaptureOutcome, page: Page) -> list[str]:
             code = failed.get(copy.target)
             step = refusal_part(code, "next", t) if code else t(f"capture.short-next-{copy.state}")
             out += page.labelled(t("show.manual"), step)
-    fatal = [f for f in outcome.findings if f.severity is Severity.FATAL]
+    fatal = [f for f in outcome.findings if f.severity in NOT_WHOLE]
+    if fatal:
+        out += page.wrap(t("capture.short-findings"))
     for group in grouped(fatal):
-        for finding in group:
-            out += page.wrap("- " + t("capture.short-finding", title=title(finding, page.names)), 2, 2)
+        for text in dict.fromkeys(title(f, page.names) for f in group):
+            out += page.wrap(f"- {text}", 2, 2)
         for text in dict.fromkeys(part(f, "explain", page.names) or "" for f in group):
             out += page.labelled(t("show.cause"), text)
         out += page.labelled(t("show.manual"), remedy(group[0], page.names)[1])

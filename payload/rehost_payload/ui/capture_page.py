@@ -74,7 +74,7 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
     good = all(u.good_copies for u in machines or state.units)
     seen = [target for target in state.targets if target.code != UNSEEN]
     whole = all(u.good_copies >= len(seen) for u in state.units)
-    fatal = any(f.severity is Severity.FATAL for f in findings)
+    fatal = any(f.severity in (Severity.FATAL, Severity.BLOCKER) for f in findings)
     return {
         "t": t,
         "language": t.language,

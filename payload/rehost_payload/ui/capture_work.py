@@ -43,6 +43,8 @@ _BLOCKERS = {
     "capture.target-small": "no-space",
     "capture.target-is-source": "source-disk",
 }
+NOT_WHOLE = (Severity.FATAL, Severity.BLOCKER)
+"""Findings of these weights mean that something is not in the capture, however well the rest was copied."""
 Refusal = tuple[str, str, str]
 """Code, subject, detail: nothing was copied, and why."""
 
@@ -362,7 +364,7 @@ def _word(state: CaptureState, prepared: Prepared) -> ResultWord:
     if not any(s == "complete" for s in states):
         return ResultWord.FAILED
     # a machine that cannot be captured whole from here is not captured, however well the rest was copied
-    fatal = any(f.severity is Severity.FATAL for f in prepared.findings)
+    fatal = any(f.severity in NOT_WHOLE for f in prepared.findings)
     if (
         fatal
         or any(t.code not in ("", UNSEEN) for t in state.targets)

@@ -72,6 +72,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "capture.disk-unreadable": _params("where detail"),
     "capture.list-damaged": _params("where detail"),
     "capture.read-problems": _params("count"),
+    "capture.search-incomplete": _params("where"),
     "capture.common-folder": _params("folder machines count"),
     "capture.raid-array": _params("disks"),
     "capture.left-out": _params("count"),

@@ -709,6 +709,23 @@ def test_an_earlier_capture_is_found_and_resumed_under_its_name() -> None:
     assert copy(replace(later, name=found.name), source, target).state.good_copies == 1
 
 
+def test_a_clock_that_jumps_changes_nothing_but_the_dates(tmp_path: Path) -> None:
+    """Set back to 1970 in the middle, and years ahead in the next run, which goes on all the same."""
+    plan, source = sample()
+    target = memory(fail=fails("write", "gone", "db"))
+    times = iter(["2026-11-27T10:00:00Z", *["1970-01-01T00:00:00Z"] * 100])
+    copy(plan, source, target, now=lambda: next(times))
+    target.fail = lambda *call: None
+    before = source.reads
+    result = copy(plan, source, target, now=lambda: "2099-01-01T00:00:00Z")
+    assert result.state.good_copies == 1
+    assert (result.state.started, result.state.updated) == ("2026-11-27T10:00:00Z", "2099-01-01T00:00:00Z")
+    assert source.reads < 2 * before
+    again = copy(plan, source, target, now=lambda: "1970-01-01T00:00:00Z")
+    assert again.state.good_copies == 1
+    assert_good(plan, source, target, tmp_path)
+
+
 def test_files_deleted_from_a_finished_copy_come_back(tmp_path: Path) -> None:
     plan, source = sample()
     target = memory()

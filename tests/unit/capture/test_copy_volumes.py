@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from rehost_payload.capture.copy import run_copy
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.judge import verify_capture
+from rehost_payload.capture.manifest import from_json
 from rehost_payload.capture.model import CaptureFile, CaptureUnit, Role, SourceRef
 from rehost_payload.repair.model import Verdict, VolumeRef
 from rehost_payload.system.capture_target import TargetInfo
@@ -91,6 +95,58 @@ def test_direct_reads_are_the_bytes_of_the_disk(disk: DiskLayout, handle: DiskHa
     ):
         assert source.read_at(offset, length) == raw[offset : offset + length]
     source.close()
+
+
+@dataclass
+class Failing:
+    """A disk some of whose sectors cannot be read."""
+
+    disk: DiskHandle
+    bad: set[int]
+
+    def __post_init__(self) -> None:
+        self.info, self.size = self.disk.info, self.disk.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if any(offset < (sector + 1) * 512 and sector * 512 < offset + length for sector in self.bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.disk.read_at(offset, length)
+
+    def partition_path(self, number: int, offset: int) -> str | None:
+        return None
+
+    def close(self) -> None:
+        self.disk.close()
+
+
+def test_sectors_that_cannot_be_read(disk: DiskLayout, handle: DiskHandle, tmp_path: Path) -> None:
+    """Two in a virtual disk, one in the file table below another file: exactly these are lost, and named."""
+    raw = disk.path.read_bytes()
+    data = FILES["VMs/web/web.vhdx"]
+    inside = raw.index(data[300_000:300_512]) - 300_000
+    assert inside % 512 == 0
+    named = "web.vmcx".encode("utf-16-le")
+    listed = raw.index(named, raw.index(b"FILE0"))  # in its folder's record
+    record = raw.rindex(b"FILE0", 0, raw.index(named, listed + 1024))
+    failing = Failing(handle, {(inside + 400_384) // 512, (inside + 800_256) // 512, record // 512})
+    plan = plan_of(CaptureUnit("id", "Web", "web", "machine", files(disk)))
+    target = DirectoryTarget(tmp_path, TargetInfo("a", "a", "ext4"))
+    result = run_copy(plan, VolumeOpener([failing]), [target], settings=SETTINGS)
+    (copy,) = result.state.units[0].copies
+    assert copy.state == "incomplete"
+    manifest = from_json((tmp_path / plan.name / "web/manifest.json").read_bytes())
+    assert not manifest.complete
+    found = {f.path: f for f in manifest.files}
+    assert [(b.offset, b.length) for b in found["web.vhdx"].bad_ranges] == [(400_384, 512), (800_256, 512)]
+    assert found["e"].bad_ranges == ()
+    assert [f.path for f in manifest.failed] == ["web.vmcx"]
+    assert "cannot be opened" in manifest.failed[0].reason
+    expected = bytearray(data)
+    for at in (400_384, 800_256):
+        expected[at : at + 512] = bytes(512)
+    assert (tmp_path / plan.name / "web/web.vhdx").read_bytes() == expected
+    sha256sum(tmp_path / plan.name)
+    assert verify_capture(tmp_path / plan.name).verdict is Verdict.FAIL
 
 
 def test_what_is_not_there_any_more(disk: DiskLayout, handle: DiskHandle) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rehost_payload.capture.copy_plan import check_plan, jobs_of
+from rehost_payload.capture.copy_source import BytesOpener
 from rehost_payload.capture.model import CaptureChoices, CapturePlan
 from rehost_payload.capture.plan import find_and_plan
 from rehost_payload.formats.ntfs import NtfsVolume
 from rehost_payload.formats.ntfs_records import DATA
 from rehost_payload.formats.source import BytesSource, SliceSource
+from rehost_payload.repair.model import Severity
 from rehost_payload.survey.model import Controller, Firmware, FirmwareMode
 from rehost_payload.system.protocol import DiskHandle, DiskInfo
+from support import disks
 from support.effort import at_most
 from support.hyperv_host import (
     DC,
@@ -27,12 +34,16 @@ from support.hyperv_host import (
     Vm,
     child_of,
     configuration,
+    guid,
     make_host,
+    make_link,
     vhdx,
     vmcx,
 )
 from support.sources import PatchedSource
 from unit.capture.conftest import TAKEN, look
+
+ODD = guid("odd")
 
 
 class Disk(PatchedSource):
@@ -68,6 +79,9 @@ class Machine:
 
     def problems(self) -> Sequence[str]:
         return ()
+
+    def volume_files(self, disk: str, offset: int) -> None:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +193,89 @@ def test_a_configuration_that_names_others_files(tmp_path: Path) -> None:
     host = make_host(tmp_path, more={path: vmcx(configuration(Vm(DC, "..\\..\\dc01", evil, generation=1)))})
     found, plan = look(host.images)
     unit = next(u for u in plan.units if u.id == DC)
-    assert unit.folder == ".._.._dc01"
+    assert unit.folder == "_.._.._dc01"
     assert "capture.disk-unread" in {f.id for f in unit.findings}
     base = [f for u in plan.units for f in u.files if f.original == "D:\\Golden\\base.vhdx"]
     assert len(base) == 1
     assert all(".." not in f.target.split("/") for u in plan.units for f in u.files)
     assert found.problems == ()
+
+
+def test_disks_that_are_called_anything(tmp_path: Path) -> None:
+    """Names of devices and of our own files, marks of writing direction, and one that is its own folder's: each file
+    is in the plan, and the copy engine takes all the names."""
+    names = [
+        *("disk.vhdx.rehost-part", "SHA256SUMS", "manifest.json", "CAPTURE.JSON", "con.vhdx", "trail.vhdx."),
+        *(
+            "\u202exdhv.exe",
+            "e\u0301.vhdx",
+            "\u00e9.vhdx",
+            "\U0001f600.vhdx",
+            'a"b<c>|.vhdx',
+            "-rf.vhdx",
+            ".vhdx",
+        ),
+        *("n" * 250 + ".vhdx", "Virtual Hard Disks"),
+    ]
+    paths = [f"D:\\odd\\{name}" for name in names]
+    drives = [("SCSI", 0, slot, "VHD", path) for slot, path in enumerate(paths)]
+    more = {path: path.encode() for path in paths}
+    more[f"D:\\odd\\Virtual Machines\\{ODD.upper()}.vmcx"] = vmcx(configuration(Vm(ODD, "odd", drives)))
+    _, plan = look(make_host(tmp_path, more=more).images)
+    unit = next(u for u in plan.units if u.id == ODD)
+    assert set(paths) <= {f.original for f in unit.files}
+    check_plan(plan, [job for u in plan.units for job in jobs_of(u, BytesOpener(b""), {})])
+    assert len({f.target.casefold() for f in unit.files}) == len(unit.files)
+
+
+def test_links_that_lead_in_circles(tmp_path: Path) -> None:
+    """A junction to the folder above it, one to itself, symbolic links to each other: each disk is found once."""
+    host = make_host(tmp_path)
+    with disks.ntfs_volume(*host.place("D")) as volume:
+        for path, target in (
+            ("loop\\back", "D:\\loop"),
+            ("loop\\self", "D:\\loop\\self"),
+            ("A\\test\\Virtual Hard Disks\\up", "D:\\A"),
+            ("old\\root", "D:\\"),
+        ):
+            volume.make_directories(path)
+            stored, shown = f"\\??\\{target}".encode("utf-16-le"), target.encode("utf-16-le")
+            head = struct.pack("<HHHH", 0, len(stored), len(stored) + 2, len(shown))
+            volume.set_reparse(path, 0xA0000003, head + stored + b"\0\0" + shown + b"\0\0")
+        for path, target in (("loop\\a.vhdx", "D:\\loop\\b.vhdx"), ("loop\\b.vhdx", "D:\\loop\\a.vhdx")):
+            make_link(volume, path, target)
+    with at_most(5_000_000):
+        _, plan = look(host.images)
+    originals = [f.original for u in plan.units if u.kind != "host" for f in u.files]
+    assert {p for p in host.files if not p.endswith((".iso", "data.vmcx"))} <= set(originals)
+    assert len(originals) == len(set(originals))
+    assert not [p for p in originals if "\\loop\\" in p or "\\up\\" in p or "\\root\\" in p]
+
+
+class Failing(Disk):
+    """A disk that does not give one of its sectors."""
+
+    bad = 1 << 60
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset < self.bad + 512 and self.bad < offset + length:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read_at(offset, length)
+
+
+def test_a_bad_sector_in_the_file_table_costs_one_file_and_is_told(images: list[bytes]) -> None:
+    """The list of files names 64 in each 64 KiB: all but one are still found, and the rest is not taken for all."""
+    made = [Failing(data, {}) for data in images]
+    name = "forgotten.vhdx".encode("utf-16-le")
+    made[1].bad = images[1].rindex(b"FILE0", 0, images[1].rindex(name))  # its own record, not its folder's
+
+    def plan_of(handles: list[Failing]) -> CapturePlan:
+        _, plan = find_and_plan(Machine(handles), lambda *_: None, CaptureChoices(TAKEN))  # type: ignore[arg-type]
+        return plan
+
+    whole, less = planned(images, {}), plan_of(made)
+    files = [{f.original for u in p.units for f in u.files} for p in (whole, less)]
+    assert files[0] - files[1] == {"D:\\old\\forgotten.vhdx"}
+    (finding,) = [f for f in less.findings if f.id == "capture.search-incomplete"]
+    assert (finding.severity, finding.params["where"]) == (Severity.FATAL, "disk1p1")
+    assert "$MFT: 1 records cannot be read" in finding.evidence[0]

@@ -32,6 +32,15 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{d}" for p in ("COM", "LPT") for 
         ("", "_"),
         ("Größe 日本 😀", "Größe 日本 😀"),
         ("\ud800x", "_x"),
+        ("\u202etxt.exe\u2066", "_txt.exe_"),
+        ("a\x85\u2028b\x9b", "a__b_"),
+        ("\U0001f468\u200d\U0001f469", "\U0001f468\u200d\U0001f469"),
+        ("-rf", "_-rf"),
+        (".hidden", "_.hidden"),
+        ("disk.vhdx.rehost-part", "disk.vhdx.rehost-par_"),
+        ("a" * 98 + ".rehost-partial", "a" * 98 + ".rehost-par_"),
+        ("..\\..\\x", "_.._.._x"),
+        ("nul\0byte", "nul_byte"),
         ("x" * 300 + ".vhdx", "x" * (MOST_FILE - 5) + ".vhdx"),
     ],
 )
@@ -42,6 +51,7 @@ def test_safe_names(name: str, safe: str) -> None:
 @given(st.lists(st.text(max_size=400), min_size=1, max_size=12), st.sampled_from(["", "web", "0a1b2c3d"]))
 @example(["A", "a", "Ä", "A\u0308", "ä"], "")
 @example(["con", "CON.", "CON_", "con "], "x")
+@example(["-", ".", "-" * 200, "a" * 200 + ".rehost-part", "." * 300 + "x"], "-x")
 @example(["😀" * 200, "😀" * 201], "")
 def test_any_names_become_different_ones_that_windows_takes(names: list[str], hint: str) -> None:
     taken = Names(("host",))
@@ -51,6 +61,8 @@ def test_any_names_become_different_ones_that_windows_takes(names: list[str], hi
         assert name
         assert not FORBIDDEN & set(name)
         assert name[-1] not in ". "
+        assert name[0] not in "-. "
+        assert not name.endswith(".rehost-part")
         assert name.split(".")[0].strip().upper() not in RESERVED
         assert len(name.encode("utf-16-le")) // 2 <= MOST_FILE
         assert len(name.encode("utf-8")) <= 255

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -323,6 +325,51 @@ def test_only_records_with_a_wanted_ending_are_looked_at(content: bytes) -> None
             ntfs_search.find_in_mft(BytesSource(mft), 1024, volume.record, SUFFIXES, [], lambda *_: None)
         )
     assert sum(p == "\\VMs\\web\\web.vhdx" for p in found) == 101
+
+
+@dataclass
+class Failing:
+    """An MFT of which the disk does not give some places. ``tried`` counts what failed."""
+
+    data: bytes
+    bad: range | set[int]
+    tried: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = len(self.data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if any(record in self.bad for record in range(offset // 1024, -(-(offset + length) // 1024))):
+            self.tried += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.data[offset : offset + length]
+
+
+def test_a_record_that_the_disk_does_not_give_costs_no_other(content: bytes) -> None:
+    volume = NtfsVolume(BytesSource(content))
+    place = volume.boot.mft_lcn * volume.boot.cluster_size
+    number = volume._lookup("VMs/web/web.vhdx")[0]  # type: ignore[index]
+    mft = content[place : place + 512 * 1024]
+    problems: list[str] = []
+    whole = set(ntfs_search.find_in_mft(BytesSource(mft), 1024, volume.record, SUFFIXES, problems))
+    assert problems == []
+    source = Failing(mft, {number})
+    found = set(ntfs_search.find_in_mft(source, 1024, volume.record, SUFFIXES, problems))
+    assert whole - found == {"\\VMs\\web\\web.vhdx"}
+    assert problems == [
+        f"$MFT: 1 records cannot be read, from {number} to {number}: [Errno 5] Input/output error"
+    ]
+    assert source.tried <= 3
+
+
+def test_a_dead_mft_is_not_tried_sector_by_sector(content: bytes) -> None:
+    """Each attempt may take a disk seconds."""
+    volume = NtfsVolume(BytesSource(content))
+    source = Failing(bytes(16 << 20), range(16, 1 << 30))
+    problems: list[str] = []
+    assert list(ntfs_search.find_in_mft(source, 1024, volume.record, SUFFIXES, problems)) == []
+    assert source.tried < 200
+    assert sum(int(p.split()[1]) for p in problems) == (16 << 10) - 16
 
 
 # --- descriptors as text

@@ -14,7 +14,14 @@ import pytest
 
 from rehost_payload.capture.contents import CaptureContents, read_contents
 from rehost_payload.capture.copy_progress import CopyProgress
-from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
+from rehost_payload.capture.copy_state import (
+    UNSEEN,
+    CaptureState,
+    TargetState,
+    UnitCopy,
+    UnitState,
+    find_captures,
+)
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import (
     CapturePlan,
@@ -25,17 +32,20 @@ from rehost_payload.capture.model import (
     ManifestFile,
     Role,
 )
+from rehost_payload.capture.present import as_it_lies
 from rehost_payload.capture.restore.scripts import scripts
 from rehost_payload.repair.model import Finding, ResultWord, Severity, Verdict
 from rehost_payload.system import folder_target
-from rehost_payload.ui import capture_page
+from rehost_payload.system.folder_target import readable_folder
+from rehost_payload.ui import capture_page, capture_work
 from rehost_payload.ui.capture_lines import outcome_lines, progress_text, time_text
 from rehost_payload.ui.capture_work import CaptureOutcome
 from rehost_payload.ui.cli import rehost, run
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import LANGUAGES, Texts
-from support.hyperv_host import Host, make_host
+from support.disks import MIB, ntfs_volume
+from support.hyperv_host import SECOND, TEST_A, TEST_B, Host, child_of, make_host, vhdx
 
 Capture = pytest.CaptureFixture[str]
 
@@ -131,6 +141,67 @@ def test_the_same_again_goes_on_in_the_same_folder_and_another_choice_does_not(
     assert {p: p.stat().st_ino for p in folder_of(target).rglob("*.vhdx")} == before
     assert call("--to", target, "--yes", "--vm", "dc01")[0] == 0
     assert sorted(p.name for p in target.iterdir()) == [first.name, f"{first.name}-2"]
+
+
+def test_a_disk_that_changed_between_two_runs_is_copied_again(
+    targets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ran once more, and its clock was set back: the same capture, with what is on the disks now."""
+    (tmp_path / "host").mkdir()
+    server = make_host(tmp_path / "host")
+    arguments = ["capture", *(w for image in server.images for w in ("--image", str(image)))]
+    arguments += ["--to", str(targets[0]), "--yes", "--vm", "web01"]
+    assert run(rehost, arguments) == 0
+    folder = folder_of(targets[0])
+    place = "D:\\VMs\\web01\\Virtual Hard Disks\\web01.vhdx"
+    (disk,) = folder.rglob("web01.vhdx")
+    others = {p: p.stat().st_ino for p in folder.rglob("*.avhdx")}
+    grown = bytearray(server.files[place]) + b"grown" * 200_000
+    grown[4 * MIB : 5 * MIB] = bytes(MIB)
+    with ntfs_volume(*server.place("D")) as volume:
+        volume.write(place[2:], bytes(grown))
+    monkeypatch.setattr(capture_work, "now", lambda: "1999-12-31T23:59:59Z")
+    assert run(rehost, arguments) == 0
+    assert [p.name for p in targets[0].iterdir()] == [folder.name]
+    assert disk.read_bytes() == grown
+    assert {p: p.stat().st_ino for p in folder.rglob("*.avhdx")} == others
+    sha256sum(folder)
+    assert verify_capture(folder).verdict is Verdict.PASS
+
+
+def test_images_that_are_inserted_on_request(
+    call: Callable[..., Any], targets: tuple[Path, Path], host: Host
+) -> None:
+    call("--to", targets[0], "--yes", "--vm", "sql", "--config-only")
+    assert not list(targets[0].rglob("*.iso"))
+    call("--to", targets[1], "--yes", "--vm", "sql", "--with-iso")
+    (image,) = targets[1].rglob("*.iso")
+    assert image.read_bytes() == host.files["D:\\ISO\\setup.iso"]
+    assert image.parent.name == "Images"
+
+
+def test_rings_of_disks_are_captured_as_they_are(targets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nothing on the way follows a chain for ever: not the copy, the lists, the scripts' data, or the judge."""
+    folder, name = "D:\\VMs\\web01\\Virtual Hard Disks", f"web01_{SECOND.upper()}.avhdx"
+    more = {
+        f"{folder}\\web01.vhdx": vhdx("web01", child_of("web01 2", f".\\{name}")),
+        "D:\\Golden\\base.vhdx": vhdx("golden", child_of("golden", ".\\base.vhdx")),
+    }
+    (tmp_path / "host").mkdir()
+    server = make_host(tmp_path / "host", more=more)
+    arguments = ["capture", *(w for image in server.images for w in ("--image", str(image)))]
+    wishes = ["--vm", "web01", "--vm", TEST_A, "--vm", TEST_B]
+    assert run(rehost, [*arguments, "--to", str(targets[0]), "--yes", *wishes]) == 3
+    made = folder_of(targets[0])
+    sha256sum(made)
+    assert verify_capture(made).verdict is Verdict.PASS
+    (disk,) = made.rglob("base.vhdx")
+    assert disk.read_bytes() == server.files["D:\\Golden\\base.vhdx"]
+    (state,) = [
+        as_it_lies(s, readable_folder(targets[0]), n)
+        for n, s in find_captures(readable_folder(targets[0])).items()
+    ]
+    assert state.good_copies == 1
 
 
 def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
@@ -262,7 +333,7 @@ def test_what_is_not_whole_is_explained_where_the_result_stands(
 ) -> None:
     _, out = call("--to", targets[0], "--yes", "--no-orphans", "--vm", "sql", "--vm", "web01")
     result = " ".join(out[out.index("Result: incomplete (3)") :].split())
-    assert "something is not in it: sql uses physical disks: SCSI 0:2" in result
+    assert "not all of it can be copied from here: - sql uses physical disks: SCSI 0:2" in result
     assert "Why: A pass-through disk is no file" in result
     assert "What you can do: Keep the disk" in result
     assert "The copies are good" in result
