@@ -167,6 +167,7 @@ def test_images_are_never_written(server: DiskLayout) -> None:
     for action in (
         lambda: system.writable(str(server.path), 0, 512),
         lambda: system.write_sectors(str(server.path), 0, bytes(512)),
+        lambda: system.write_boot_code(str(server.path), 0, 512, master=True),
         lambda: system.edit_hive(b"", []),
         lambda: system.set_firmware_variable("BootOrder", None),
     ):

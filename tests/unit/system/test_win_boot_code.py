@@ -9,6 +9,7 @@ import pytest
 
 from rehost_payload.repair.model import ResultWord, Verdict
 from rehost_payload.repair.session import Consent, Outcome, run_repair, run_undo
+from rehost_payload.system.linux import LinuxSystem
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 from rehost_payload.system.win32 import Win32
 from rehost_payload.system.win_tools import ToolError
@@ -215,6 +216,13 @@ def test_a_volume_with_a_letter_keeps_it(disk: DiskLayout, tmp_path: Path) -> No
     )
     assert run.commands[0][1:] == ("/nt60", "C:")
     assert "C:\\" in machine.letters
+
+
+def test_the_debian_base_has_none() -> None:
+    system = LinuxSystem()
+    assert not system.boot_code_writer()
+    with pytest.raises(SystemError_, match="not on this base"):
+        system.write_boot_code("/dev/sda", 0, 512, master=True)
 
 
 # --- which bootsect --------------------------------------------------------------------------------------------
