@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import winreg
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rehost_payload.system.here import this_machine
 from rehost_payload.system.protocol import SystemError_
 from rehost_payload.system.win32 import GENERIC_READ, GENERIC_WRITE, NO_BUFFERING, WRITE_THROUGH, Win32Error
 from rehost_payload.system.win32_calls import Calls
+from rehost_payload.system.win_dism import Dism
 from rehost_payload.system.win_files import WindowsFiles
 from rehost_payload.system.win_target import WindowsTarget
 from rehost_payload.system.win_volume import WindowsVolume
@@ -213,7 +215,52 @@ def files(folder: Path) -> dict[str, object]:
     }
 
 
-CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine, target, files)}
+def dism(folder: Path) -> dict[str, object]:
+    """A stand-in for dism.exe, started as the real one would be; it says what it was given."""
+    place = folder / "Windows PE für Server"
+    inf = place / "Treiber (neu)" / "ä b.inf"
+    tool = Dism(Calls(), {"SystemRoot": str(place), "SystemDrive": str(place)}, limit=60)
+    log = tool.install("S:", "\\Windows", inf, lambda: None)
+    assert log is not None
+    given = json.loads((place / "System32" / "given.json").read_text(encoding="utf-8"))
+    (place / "System32" / "code").write_text("50")
+    refused = ""
+    try:
+        tool.install("S:", "\\Windows", inf, lambda: None)
+    except SystemError_ as error:
+        refused = error.detail
+    return {
+        "given": given,
+        "expected": [f"/Driver:{inf}", f"/LogPath:{log}"],
+        "refused": refused.partition(";")[0],
+        "said": "Fehler: ü" in (log.parent / "dism-output.log").read_text(encoding="utf-8"),
+        "refusal": tool.refusal(99999, "\\Windows"),
+        "keys": "SOFTWARE" in [name.upper() for name in Calls().loaded()],
+    }
+
+
+def hang(folder: Path) -> dict[str, object]:
+    """What hangs is ended with what it has started."""
+    place = folder / "Windows PE für Server"
+    (place / "System32" / "code").write_text("hang")
+    beats = place / "System32" / "beats"
+    tool = Dism(Calls(), {"SystemRoot": str(place), "SystemDrive": str(place)}, limit=3600)
+
+    def waiting() -> None:
+        if beats.exists() and beats.stat().st_size:
+            raise KeyboardInterrupt
+
+    ended = False
+    try:
+        tool.install("S:", "\\Windows", place / "x.inf", waiting)
+    except KeyboardInterrupt:
+        ended = True
+    size = beats.stat().st_size
+    time.sleep(3)
+    return {"ended": ended, "quiet": beats.stat().st_size == size}
+
+
+CHECKS = {f.__name__: f for f in (sectors, volume, registry, machine, target, dism, hang, files)}
 
 if __name__ == "__main__":
     print(json.dumps(CHECKS[sys.argv[1]](Path(sys.argv[2]))))

@@ -115,7 +115,7 @@ def complete(
 
     The tool's records of the package stay as they are. Services are as `inject` makes them, in every control set and
     without StartOverride, and so are bus drivers and filters; a driver file that is not in its place is put there.
-    InjectError ("not-installed") where the installation does not have the package, whole and ready for its services.
+    InjectError ("not-installed") where the installation does not have the package, with its drivers and their services.
     """
     ids = tuple(hardware_ids)
     chosen = choose(package, ids, target, read)
@@ -144,7 +144,12 @@ def complete(
 
 
 def _installed_as(chosen: Chosen, system: Hive, read: ReadWindowsFile) -> tuple[str, str] | None:
-    """Under which names (in the store, oemNN.inf) the whole package is in the database and in the Windows folder."""
+    """Under which names (in the store, oemNN.inf) the package is in the database and in the Windows folder.
+
+    Of its files the INF and the drivers count; which of the others are stored is the tool's business.
+    """
+    drivers = {b.data for b in chosen.binaries}
+    needed = {path: data for path, data in chosen.stored.items() if data in drivers or data == chosen.inf_data}
     published = system.find(DATABASE, "DriverInfFiles")
     for key in published.subkeys() if published is not None else ():
         active = key.value("Active")
@@ -154,7 +159,7 @@ def _installed_as(chosen: Chosen, system: Hive, read: ReadWindowsFile) -> tuple[
         record = system.find(DATABASE, "DriverPackages", store)
         if record is None or not _is_configured(record, chosen):
             continue
-        files = {rf"{STORE}\{store}\{path}": data for path, data in chosen.stored.items()}
+        files = {rf"{STORE}\{store}\{path}": data for path, data in needed.items()}
         files[rf"{PUBLISHED}\{key.name}"] = chosen.inf_data
         if all(read(path) == data for path, data in files.items()):
             return store, key.name

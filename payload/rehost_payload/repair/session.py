@@ -25,7 +25,7 @@ from rehost_payload.repair.journal import (
     find_journals,
     make_folders,
 )
-from rehost_payload.repair.locate import reading
+from rehost_payload.repair.locate import locate_volume, reading
 from rehost_payload.repair.model import (
     Change,
     Choices,
@@ -361,9 +361,18 @@ def _interrupted(system: System, survey: Survey) -> str | None:
 def _half_installed(system: System, survey: Survey) -> str | None:
     """A word on a run that was cut off while DISM worked: half of a package is in the installation then."""
     for run in past_runs(system, survey):
-        if any(isinstance(e.step, TreeStep) and not e.done for e in run.content.open_entries):
+        steps = [e.step for e in run.content.open_entries if isinstance(e.step, TreeStep) and not e.done]
+        if any(_is_here(system, step.volume) for step in steps):  # a stick may have been in other servers
             return f"interrupted: DISM was cut off in an earlier repair ({run.stamp}); undo it first"
     return None
+
+
+def _is_here(system: System, volume: VolumeRef) -> bool:
+    try:
+        locate_volume(system, volume)
+    except (SystemError_, FormatError, OSError):
+        return False
+    return True
 
 
 def run_undo(
