@@ -63,6 +63,9 @@ class MadeUpDism:
         assert "Add-Driver" in options
         how = self.how if self.only in ("", inf.name) else "works"
         waiting()
+        assert log is not None
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"Deployment Image Servicing and Management tool\r\n")
         if how == "nothing":
             return 0
         hive = f"{{bf1a281b-ad7b-4476-ac95-f47682990ce7}}{image}Windows/System32/config/SYSTEM"

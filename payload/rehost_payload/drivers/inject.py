@@ -149,7 +149,9 @@ def _installed_as(chosen: Chosen, system: Hive, read: ReadWindowsFile) -> tuple[
     Of its files the INF and the drivers count; which of the others are stored is the tool's business.
     """
     drivers = {b.data for b in chosen.binaries}
-    needed = {path: data for path, data in chosen.stored.items() if data in drivers or data == chosen.inf_data}
+    needed = {
+        path: data for path, data in chosen.stored.items() if data in drivers or data == chosen.inf_data
+    }
     published = system.find(DATABASE, "DriverInfFiles")
     for key in published.subkeys() if published is not None else ():
         active = key.value("Active")

@@ -8,7 +8,7 @@ the package instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from glob import escape
 from pathlib import Path
@@ -77,9 +77,12 @@ def install(
         raise DismError(str(e)) from e
     seq = journal.begin(step)
     try:
-        for action in packages:
-            inf = Path(action.package, action.inf)
-            tool.install_driver(place.disk, place.offset, place.size, action.root, inf, waiting)
+        try:
+            for action in packages:
+                inf = Path(action.package, action.inf)
+                tool.install_driver(place.disk, place.offset, place.size, action.root, inf, waiting)
+        finally:
+            _keep_log(tool, journal)
         files = prepare_hive(group, system, installed=True)
         with reading(system, volume) as reader:
             after = tree_after(reader, record)
@@ -92,6 +95,13 @@ def install(
         journal.undone(seq)
         raise DismError(str(e)) from e
     return files, list(tree_changes(record, after))
+
+
+def _keep_log(tool: DriverTool, journal: Journal) -> None:
+    """Windows PE forgets it at the restart."""
+    with suppress(SystemError_):
+        if words := tool.driver_tool_log():
+            journal.volume.replace(f"{journal.folder}\\dism.log", words)
 
 
 def _once(watched: Sequence[Watched]) -> list[Watched]:

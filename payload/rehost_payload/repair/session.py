@@ -127,7 +127,8 @@ def run_repair(
 
     if not survey.disks and survey.problems:  # not a machine without a Windows: one that we could not look at
         problem = survey.problems[0]
-        return ended(ResultWord.FAILED, f"disks: none could be read: {problem.where}: {problem.detail}")
+        error = f"disks: none could be read: {problem.where}: {problem.detail}"
+        return ended(ResultWord.FAILED, error, diagnosis_before=None, plan=None)
     if diagnosis.healthy:
         return _kept(system, places, files, ended(ResultWord.HEALTHY, verification=verify(survey, choices)))
     word = word_without_writing(diagnosis, plan)

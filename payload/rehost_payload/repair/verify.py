@@ -319,15 +319,23 @@ class _Walk:
             return Check("verify.system-hive", _UNKNOWN, f"{volume.id} cannot be read ({volume.unreadable})")
         for w in self._survey.windows:
             if w.volume == volume.id and w.root.lower() == (root or "\\windows").lower():
+                path = f"{w.root}\\System32\\config\\SYSTEM"
                 if w.system_hive in (HiveState.OK, HiveState.DIRTY):
                     self.windows = w
-                    return Check(
-                        "verify.system-hive",
-                        _PASS,
-                        f"{w.root}\\System32\\config\\SYSTEM: {w.system_hive.value}",
-                    )
-                return Check("verify.system-hive", _FAIL, f"SYSTEM is {w.system_hive.value}")
+                    return Check("verify.system-hive", _PASS, f"{path}: {w.system_hive.value}")
+                return self._bad_hive(volume, path, w.system_hive)
         return Check("verify.system-hive", _FAIL, f"{volume.id} holds no {root}\\System32\\config\\SYSTEM")
+
+    def _bad_hive(self, volume: Volume, path: str, state: HiveState) -> Check:
+        """The file, what is wrong with it, and what was seen."""
+        seen = [
+            p.detail
+            for p in self._survey.problems
+            if p.where.startswith(volume.id) and p.where.lower().endswith(path.lower())
+        ]
+        reason = ": ".join([f"{path} on {volume.id} is {state.value}", *seen[:1]])
+        verdict = _UNKNOWN if state is HiveState.UNREADABLE else _FAIL
+        return Check("verify.system-hive", verdict, reason)
 
     def _recovery(
         self, start: _Start, objects: dict[str, StoreObject], entry: StoreObject

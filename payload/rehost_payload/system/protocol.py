@@ -161,10 +161,14 @@ class DriverTool(Protocol):
         """
         ...
 
+    def driver_tool_log(self) -> bytes:
+        """The end of what it has written about its work, for people; empty where there is nothing."""
+        ...
+
     def install_driver(
         self, disk: str, offset: int, size: int, root: str, inf: Path, waiting: Callable[[], None]
-    ) -> Path | None:
-        """Runs the tool for the package of ``inf`` on the installation in ``root`` of this volume. Returns its log.
+    ) -> None:
+        """Runs the tool for the package of ``inf`` on the installation in ``root`` of this volume.
 
         ``waiting`` is called about twice a second. When this returns or raises, the tool has ended with everything that
         it started, no hive of the volume is loaded, and what was written is on the disk. SystemError_: "tool" where it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rehost_payload.system.protocol import SystemError_
@@ -21,6 +22,8 @@ from rehost_payload.system.win_tools import (
 )
 
 _VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+LOGS = ("dism.log", "dism-output.log")
+_LOG_END = 512 * 1024
 FIRST_SERVICED = 9200
 """Windows PE 4 and later cannot change the driver stores of Windows 7 and Server 2008 R2 (KB2853726)."""
 
@@ -67,7 +70,16 @@ class Dism:
         text = data.decode("utf-16-le", "replace").partition("\0")[0]
         return int(text) if text.isascii() and text.isdecimal() else None
 
-    def install(self, letter: str, root: str, inf: Path, waiting: Callable[[], None]) -> Path | None:
+    def log(self) -> bytes:
+        """The end of its log and of what it has said."""
+        words = b""
+        for name in LOGS:
+            with suppress(OSError), (self._logs / name).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_END))
+                words += file.read(_LOG_END)
+        return words
+
+    def install(self, letter: str, root: str, inf: Path, waiting: Callable[[], None]) -> None:
         """Runs it for one package on the volume with this ``letter`` ("S:"). SystemError_ ("tool", "registry").
 
         A program that is ended leaves its hives loaded, which would keep the volume's files in use: whatever has been
@@ -92,4 +104,3 @@ class Dism:
                 unload(self._registry, name)
         if not done.ok:
             raise SystemError_("tool", str(done))
-        return done.log

@@ -215,15 +215,18 @@ class WinPeSystem:
     def driver_tool_refusal(self, build: int, root: str) -> tuple[str, dict[str, str]] | None:
         return self._dism.refusal(build, root)
 
+    def driver_tool_log(self) -> bytes:
+        return self._dism.log()
+
     def install_driver(
         self, disk: str, offset: int, size: int, root: str, inf: Path, waiting: Callable[[], None]
-    ) -> Path | None:
+    ) -> None:
         """See DriverTool.install_driver."""
         where = f"{disk} at {offset:#x}"
         with self._shared(disk, offset, size) as mount:
             try:
                 with lettered(self._api, mount.root) as letter:
-                    return self._dism.install(letter, root, inf, waiting)
+                    self._dism.install(letter, root, inf, waiting)
             except Win32Error as error:
                 raise refused(error, where) from error
             finally:

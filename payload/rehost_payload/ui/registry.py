@@ -153,5 +153,5 @@ NOTES: dict[str, frozenset[str]] = {
 # ApplyError's codes, then those that only this package uses
 ERRORS: frozenset[str] = _params(
     "stale-survey volume-gone no-space journal write hive dirty read-only hibernated verify-write firmware "
-    "conflict mount boot-code file-system busy interrupted report internal other"
+    "conflict mount boot-code file-system busy disks interrupted report internal other"
 ) | {f"driver-{code}" for code in CODES}

@@ -431,6 +431,8 @@ def split_error(error: str) -> tuple[str, str]:
 
 
 def rolled_back_text(result: RunResult, t: Texts) -> str:
+    if result.rolled_back and result.journal is None:
+        return t("error.nothing-written")
     return t("error.rolled-back" if result.rolled_back else "error.not-rolled-back")
 
 

@@ -16,8 +16,10 @@ from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 from rehost_payload.system.win32 import Win32
 from rehost_payload.system.winpe import WinPeSystem
-from support import disks, hives, packages, windows
+from support import disks, fat_image, hives, infs, packages, windows
+from support.catalogs import make_catalog
 from support.disks import DiskLayout
+from support.driver_image import make_driver
 from support.hives import dword, sz
 from support.image_system import ImageDisk, ImageVolume
 from support.made_up_dism import CATALOGS, CONFIG, SETUP_LOG, STORE, SYSTEM, MadeUpDism
@@ -43,7 +45,7 @@ def build(number: int) -> bytes:
 def server(tmp_path_factory: pytest.TempPathFactory) -> DiskLayout:
     """A server with two control sets, files that DISM writes to, and logs beside its hives."""
     path = tmp_path_factory.mktemp("dism") / "server.img"
-    disk = windows.gpt_server(path, recovery=False, windows_size=48 * windows.MIB)
+    disk = windows.gpt_server(path, recovery=False, windows_size=160 * windows.MIB)
     place = SYSTEM.strip("\\").replace("\\", "/")
     old = disks.read_file(disk, disk.windows, place)
     second = {r"ControlSet002\Control\CrashControl": {"AutoReboot": dword(0)}}
@@ -168,7 +170,7 @@ def make_lab(server: DiskLayout, stick_master: DiskLayout, tmp_path: Path, packa
         dism = MadeUpDism(machine, how, fail=failing, **more)  # type: ignore[arg-type]
         environment = {
             "SystemRoot": str(root),
-            "SystemDrive": "X:",
+            "SystemDrive": str(tmp_path / "drive"),
             "REHOST_DRIVERS": str(tmp_path / "packages"),
         }
         system = WinPeSystem(machine, environment, volume, sleep=lambda _: None, run=dism)
@@ -200,6 +202,8 @@ def test_dism_installs_and_we_add_what_is_left(make_lab: MakeLab) -> None:
     assert notes(outcome) == ["dism-used"]
     assert judged(outcome) == {Verdict.PASS}
     assert len(lab.dism.commands) == 1
+    kept = fat_image.listing(lab.stick.path, lab.stick["stick"].offset)
+    assert [name for name in kept if name.endswith("dism.log")]
     after = lab.tree()
     values = lab.values()
     assert values[SERVICE.format(1), "Owners"] == hives.multi_sz("oem41.inf")
@@ -284,6 +288,74 @@ def test_no_windows_pe_or_no_dism_in_it(make_lab: MakeLab, tmp_path: Path, missi
     assert notes(lab.repair()) == [f"dism-{word}"]
     assert lab.dism.commands == []
     assert is_ours(lab)
+
+
+@pytest.fixture
+def data_disk(tmp_path: Path, package: Path) -> DiskLayout:
+    """A disk on a second controller, for which there is a package of its own."""
+    folder = package.parent / "data"
+    folder.mkdir()
+    inf = infs.encoded(infs.package().replace("exraid", "exdata").replace("DEV_028F", "DEV_0290"))
+    image = make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"data")
+    members = {"exdata.inf": packages.digest(inf), "exdata.sys": packages.digest(image)}
+    (folder / "exdata.inf").write_bytes(inf)
+    (folder / "exdata.sys").write_bytes(image)
+    (folder / "exdata.cat").write_bytes(make_catalog(members, packages.SERVER))
+    part = disks.PartitionSpec("data", 20 * windows.MIB, "ntfs", disks.BASIC_DATA, {"a.txt": b"a"})
+    return disks.make_gpt_disk(tmp_path / "data.img", msr=False, extra=(part,))
+
+
+def test_two_packages(make_lab: MakeLab, data_disk: DiskLayout) -> None:
+    lab = make_lab(data_disk=data_disk)
+    before = lab.tree()
+    outcome = lab.repair()
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert notes(outcome) == ["dism-used"]
+    assert {Path(c[4].partition(":")[2]).name for c in lab.dism.commands} == {"exraid.inf", "exdata.inf"}
+    values = lab.values()
+    owners = {
+        values[rf"ControlSet00{n}\Services\{s}", "Owners"] for n in (1, 2) for s in ("exraid", "exdata")
+    }
+    assert owners == {hives.multi_sz("oem41.inf"), hives.multi_sz("oem42.inf")}
+    assert lab.undo() is ResultWord.UNDONE
+    assert lab.tree() == before
+
+
+def test_of_two_packages_the_second_fails(make_lab: MakeLab, data_disk: DiskLayout) -> None:
+    failed_then_ours(make_lab("half", data_disk=data_disk, only="exdata.inf"), "dism-failed", "code 50")
+
+
+def test_what_will_be_done_is_said_before(make_lab: MakeLab) -> None:
+    for pe, word in ((20348, "dism-chosen"), (9600, "dism-older")):
+        lab = make_lab(pe=pe)
+        outcome = run_repair(lab.system, lambda *_: Consent(False), engine=Engine.DISM, dry_run=True)
+        assert (outcome.result.word, notes(outcome)) == (ResultWord.PLANNED, [word])
+        assert lab.dism.commands == []
+
+
+def test_another_servers_half_is_no_obstacle(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stick has been in a server where DISM was cut off."""
+    lab = make_lab()
+    write = MadeUpDism._write
+
+    def cut(self: MadeUpDism, volume: ImageVolume, path: str, data: bytes) -> None:
+        if path.endswith(".cat"):
+            lab.fail.append(Fuse(0, PowerCut, False))
+        write(self, volume, path, data)
+
+    monkeypatch.setattr(MadeUpDism, "_write", cut)
+    with pytest.raises(PowerCut):
+        lab.repair()
+    lab.fail.clear()
+    lab.machine.letters.clear()
+    assert lab.repair().result.word is ResultWord.BLOCKED
+    # the same stick in a server whose Windows volume is another one
+    stick = windows.copy_disk(lab.stick, lab.stick.path.with_name("stick-2.img"))
+    other = windows.gpt_server(lab.disk.path.with_name("other.img"), windows_size=160 * windows.MIB)
+    for number, layout in ((0, other), (1, stick)):
+        lab.machine.disks[number].image = layout.path
+        lab.machine.disks[number].parts = tuple(Part(p.number, p.offset, p.size) for p in layout.partitions)
+    assert lab.repair(Engine.PORTABLE).result.word is ResultWord.REPAIRED
 
 
 def test_what_dism_may_service(make_lab: MakeLab) -> None:

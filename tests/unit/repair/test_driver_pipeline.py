@@ -9,6 +9,7 @@ import pytest
 
 from rehost_payload.repair.model import Choices, ResultWord, Verdict
 from rehost_payload.repair.session import run_undo
+from rehost_payload.survey.run import survey_machine
 from support import disks, hives, packages, windows
 from support.disks import DiskLayout
 from support.image_system import ImageMachine
@@ -80,6 +81,21 @@ def test_a_good_boot_store_is_not_called_repaired_without_driver(gpt, stick):
     assert left is not None
     assert [f.id for f in left.findings] == ["driver.missing"]
     assert "SmartPqi" in left.findings[0].params["service"]
+
+
+def test_a_full_volume_of_windows_blocks(gpt, stick, package):
+    """The package has no room there; the system partition has."""
+    machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
+    place = f"disk0p{gpt.windows.number}"
+    free = next(v.free for v in survey_machine(machine).volumes if v.id == place)
+    disks.write_file(gpt, gpt.windows, "filler.bin", bytes((free or 0) - 20 * disks.MIB))
+    before = image_hash(gpt)
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.BLOCKED, outcome.result
+    assert outcome.result.diagnosis_before is not None
+    (full,) = (f for f in outcome.result.diagnosis_before.findings if f.id == "esp.full")
+    assert full.subject == full.params["volume"] == place
+    assert image_hash(gpt) == before
 
 
 def test_of_two_installations_only_the_chosen_one_is_changed(gpt, stick, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rehost_payload.repair.model import Choices, ResultWord, Verdict
+from rehost_payload.repair.session import run_survey
 from rehost_payload.survey.model import Firmware, FirmwareMode
 from support import disks, stores, windows
 from support.disks import PartitionSpec
@@ -404,6 +405,21 @@ def test_full_esp_blocks(gpt, machine):
     assert outcome.result.word is ResultWord.BLOCKED, outcome.result
     assert "esp.full" in found(outcome)
     assert image_hash(disk) == before
+
+
+def test_a_damaged_registry_is_named_with_what_was_seen(gpt, machine):
+    hive = "Windows/System32/config/SYSTEM"
+    for data, says in ((b"no hive" * 1000, "is damaged: "), (None, "is missing")):
+        if data is None:
+            disks.delete_file(gpt, gpt.windows, hive)
+        else:
+            disks.write_file(gpt, gpt.windows, hive, data)
+        judged = {c.id: c for c in run_survey(machine(gpt)).result.verification.checks}
+        check = judged["verify.system-hive"]
+        assert check.verdict is Verdict.FAIL
+        assert f"\\Windows\\System32\\config\\SYSTEM on disk0p{gpt.windows.number} {says}" in check.reason, (
+            check
+        )
 
 
 def test_no_windows_at_all(stick, tmp_path):

@@ -19,9 +19,10 @@ from rehost_payload.survey.model import Survey
 from rehost_payload.system import linux
 from rehost_payload.ui import cli, report
 from rehost_payload.ui.cli import rehost, run
-from support import disks
+from support import disks, packages
 from support.disks import DiskLayout
 from support.image_system import ImageMachine
+from support.offline import SMART_3100
 
 from . import sample
 
@@ -203,6 +204,49 @@ def test_a_choice_that_names_nothing_writes_nothing(
     assert run(rehost, ["repair", "--yes", "--windows", "disk3p3:\\Windows"]) == 2
     assert "there is none (known: disk0p3:\\Windows)" in capsys.readouterr().err
     assert store(server) == before
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["--yes"], []])
+def test_disks_that_cannot_be_read_are_no_machine_without_windows(
+    on: Callable[..., None], more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    on()
+
+    class Unreadable(ImageMachine):
+        def problems(self) -> list[str]:
+            return ["/dev/sda: Operation not permitted"]
+
+    monkeypatch.setattr(linux, "LinuxSystem", lambda: Unreadable([]))
+    assert run(rehost, ["repair", *more]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "None of the disks could be read" in out
+    assert "/dev/sda: Operation not permitted" in out
+    assert "Nothing was written." in out
+    for wrong in ("No Windows", "taken back", "Something unexpected"):
+        assert wrong not in out
+
+
+def test_engine_dism_elsewhere_than_in_windows_pe(
+    on: Callable[..., None],
+    server: DiskLayout,
+    stick: DiskLayout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    """Our own engine does it, and that is said before the consent, after the work and to programs."""
+    on()
+    folder = packages.signed(tmp_path / "packages" / "exraid")
+    machine = ImageMachine([server.path, stick.path], controllers_=(SMART_3100,), drivers=(folder.parent,))
+    monkeypatch.setattr(linux, "LinuxSystem", lambda: machine)
+    said = "DISM was asked for, but it may only be used in Windows PE"
+    assert run(rehost, ["repair", "--engine", "dism", "--dry-run"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert run(rehost, ["repair", "--engine", "dism", "--yes", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert said in " ".join(captured.err.split())
+    assert json.loads(captured.out)["result"]["notes"] == [{"id": "dism-platform", "params": {}}]
+    assert run(rehost, ["repair", "--engine", "magic"]) == 2
 
 
 def test_another_process_at_work(

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost_payload.repair.diagnose import diagnose
-from rehost_payload.repair.model import Change, Check, Finding, ResultWord, RunResult, Severity, Verdict
+from rehost_payload.repair.model import Change, Check, Finding, Note, ResultWord, RunResult, Severity, Verdict
 from rehost_payload.repair.plan import plan
 from rehost_payload.repair.verify import verify
 from rehost_payload.survey.json import from_json as survey_from_json
 from rehost_payload.ui import report
-from rehost_payload.ui.registry import CHECKS, FINDINGS
+from rehost_payload.ui.registry import CHECKS, FINDINGS, NOTES
 from rehost_payload.ui.report import Report, from_json, to_html, to_json
 from rehost_payload.ui.run import EXIT
 
@@ -140,10 +140,28 @@ def test_every_way_to_end_has_a_page(word: ResultWord, mode: str) -> None:
 def test_an_error_that_was_not_rolled_back_says_so() -> None:
     result = RunResult(ResultWord.FAILED, "a", "b", "repair", error="write: io", rolled_back=False)
     assert "NOT everything could be taken back" in Page(to_html(Report(result), "en")).text
-    assert (
-        "was taken back: the disk is as it was"
-        in Page(to_html(Report(replace(result, rolled_back=True)), "en")).text
-    )
+    result = replace(result, rolled_back=True, journal="disk1p1 \\Rehost\\1\\journal")
+    assert "was taken back: the disk is as it was" in Page(to_html(Report(result), "en")).text
+
+
+def test_an_error_before_the_first_write_says_so() -> None:
+    result = RunResult(ResultWord.FAILED, "a", "b", "repair", error="disks: none could be read: x")
+    text = Page(to_html(Report(result), "en")).text
+    assert "Nothing was written." in text
+    assert "taken back" not in text
+    assert "None of the disks could be read" in text
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("note", sorted(NOTES))
+def test_every_note_is_in_the_report(note: str, language: str) -> None:
+    params = {name: f"<{name}>" for name in NOTES[note]}
+    base = repaired()
+    document = replace(base, result=replace(base.result, notes=(Note(note, params),)))
+    text = Page(to_html(document, language)).text
+    assert "DISM" in text
+    assert all(value in text for value in params.values())
+    assert from_json(to_json(document)) == document
 
 
 @pytest.mark.parametrize("finding", sorted(FINDINGS))

@@ -24,6 +24,7 @@ from rehost_payload.repair.model import (
     EditStore,
     Finding,
     InjectDriver,
+    Note,
     PatchBytes,
     RebuildGpt,
     ResultWord,
@@ -40,7 +41,17 @@ from rehost_payload.ui import describe
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.lock import Busy, claim, is_claimed, work_lock
 from rehost_payload.ui.plain import from_plain, to_plain
-from rehost_payload.ui.show import Page, action_details, action_text, change_text, grouped, split_error, title
+from rehost_payload.ui.show import (
+    Page,
+    action_details,
+    action_text,
+    change_text,
+    grouped,
+    part,
+    remedy,
+    split_error,
+    title,
+)
 from rehost_payload.ui.texts import Texts
 
 from . import sample
@@ -279,6 +290,25 @@ def test_outcome_names_error_rollback_and_next_step() -> None:
     assert "Run chkdsk on it" in text
     assert "NOT everything could be taken back" in text
     assert "Next: Read the error above" in text
+
+
+def test_a_note_is_said_with_the_outcome() -> None:
+    note = Note("dism-older", {"running": "14393", "target": "20348"})
+    result = RunResult(ResultWord.REPAIRED, "a", "b", "repair", notes=(note,))
+    assert "this Windows PE (build 14393) is older" in joined(page(None).outcome(result))
+
+
+@pytest.mark.parametrize(("language", "says"), [("en", "volume of Windows"), ("de", "Volume von Windows")])
+def test_a_full_volume_may_be_that_of_windows(language: str, says: str) -> None:
+    """Drivers are installed there: nobody is to look for room on the system partition alone."""
+    params = {"volume": "disk0p3", "free": "1048576", "needed": "33554432"}
+    found = Finding("esp.full", Severity.BLOCKER, "disk0p3", params, ("seen",))
+    names = Names(sample.survey(), Texts(language))
+    title_, explained = title(found, names), part(found, "explain", names) or ""
+    assert "disk0p3" in title_
+    assert says in remedy(found, names)[1]
+    for word in ("boot file", "Startdatei", "system partition", "Systempartition"):
+        assert word not in title_ + explained
 
 
 # --- one at a time -----------------------------------------------------------------------------------------

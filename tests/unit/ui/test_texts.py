@@ -87,7 +87,7 @@ def test_every_check_error_word_and_state_has_its_texts(language: str) -> None:
     for check in CHECKS:
         assert t.part("check", check, "title"), check
         assert t.part("check", check, "explain"), check
-    for error in ERRORS | {"rolled-back", "not-rolled-back"}:
+    for error in ERRORS | {"rolled-back", "not-rolled-back", "nothing-written"}:
         assert t.has(f"error.{error}"), error
     for word in ResultWord:
         assert t.part("result", word.value, "title"), word
