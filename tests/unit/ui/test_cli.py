@@ -228,6 +228,7 @@ def test_disks_that_cannot_be_read_are_no_machine_without_windows(
 
 def test_engine_dism_elsewhere_than_in_windows_pe(
     on: Callable[..., None],
+    our_authority: None,
     server: DiskLayout,
     stick: DiskLayout,
     tmp_path: Path,
