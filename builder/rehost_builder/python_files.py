@@ -1,8 +1,9 @@
 """Our payload and the pure Python packages it uses, as they go onto a medium.
 
 click, Jinja2 and MarkupSafe are copied from the builder's own environment: pyproject.toml pins their
-versions, so what runs on the server is what the tests ran against, no second download is needed, and the
-files are checked against the hashes in the installed wheel's RECORD (PEP 376, PEP 427).
+versions, so what runs on the server is what the tests ran against, and no second download is needed. The files are
+checked against the hashes in the installed wheel's RECORD (PEP 376, PEP 427), and what they come to together against
+the pinned wheel for Windows (`WHEELS`): the same sources are in the wheels of all systems.
 """
 
 from __future__ import annotations
@@ -21,11 +22,42 @@ TARGET = "usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True)
+class Wheel:
+    """``content`` is the digest of what is taken out of it, as `PythonPackage.sha256`."""
+
+    file: str
+    sha256: str
+    content: str
+
+
+WHEELS = {
+    "click": Wheel(
+        "click-8.5.1-py3-none-any.whl",
+        "8bb5376d2006950386f8c6427613334a2acadc5f559cb80e638d00b4df957e37",
+        "e90c95f58a02a8133ec33bde636431e19b181ec3b477b433b6bf5985ab792ecc",
+    ),
+    "jinja2": Wheel(
+        "jinja2-3.1.6-py3-none-any.whl",
+        "85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67",
+        "09e8025a146384bd056dbc2f684e6a2aef5ed59cd89a538ac0606b24870291c7",
+    ),
+    "markupsafe": Wheel(
+        "markupsafe-3.0.4-cp312-cp312-win_amd64.whl",
+        "11935df9bf455ed0c04eb87bcd720f02b1fe5e02128a9430f23aed6f93336fc7",
+        "ffef84587ba1d38b6ad2ab856a4c94badf688b5d5862c0b89a152ed4945bf42a",
+    ),
+}
+"""Those for CPython 3.12 on Windows, by their hashes on PyPI. A test takes them from there and compares."""
+
+
+@dataclass(frozen=True)
 class PythonPackage:
     name: str
     version: str
     sha256: str
     """Over the sorted "path NUL sha256" lines of the files taken."""
+    wheel: str = ""
+    """The pinned wheel that has these very files; empty where the environment has others."""
 
 
 def package_files(name: str) -> tuple[PythonPackage, dict[str, bytes]]:
@@ -40,12 +72,7 @@ def package_files(name: str) -> tuple[PythonPackage, dict[str, bytes]]:
     files: dict[str, bytes] = {}
     for file in distribution.files or []:
         path = PurePosixPath(file)
-        info = path.parts[0].endswith((".dist-info", ".egg-info"))
-        if ".." in path.parts or path.suffix in (".pyc", ".so", ".pyd", ".pyi", ".c"):
-            continue
-        if info and not any(
-            word in str(path).lower() for word in ("license", "licence", "copying", "metadata")
-        ):
+        if not taken(path):
             continue
         data = Path(str(distribution.locate_file(file))).read_bytes()
         if file.hash is not None:
@@ -54,10 +81,25 @@ def package_files(name: str) -> tuple[PythonPackage, dict[str, bytes]]:
                 raise BuildError(
                     f"{file} of {name} was changed after it was installed", "pip install it again"
                 )
-        files[str(path)] = data
+        files[str(path)] = plain(data)
     if not files:
         raise BuildError(f"the Python package {name} does not list its files", "pip install it again")
-    return PythonPackage(name, distribution.version, files_digest(files)), files
+    content, wheel = files_digest(files), WHEELS.get(name)
+    pinned = wheel.file if wheel is not None and wheel.content == content else ""
+    return PythonPackage(name, distribution.version, content, pinned), files
+
+
+def taken(path: PurePosixPath) -> bool:
+    """Sources, data, licences and the metadata of a distribution; nothing compiled: MarkupSafe has Python for its C."""
+    if ".." in path.parts or path.suffix in (".pyc", ".so", ".pyd", ".pyi", ".c"):
+        return False
+    info = path.parts[0].endswith((".dist-info", ".egg-info"))
+    return not info or any(w in str(path).lower() for w in ("license", "licence", "copying", "metadata"))
+
+
+def plain(data: bytes) -> bytes:
+    """With line feeds alone: wheels that were made on Windows have the same sources with CR LF."""
+    return data if b"\0" in data else data.replace(b"\r\n", b"\n")
 
 
 def payload_files(version: str) -> tuple[PythonPackage, dict[str, bytes]]:

@@ -8,6 +8,8 @@ out as the embeddable package from python.org is, with a `._pth`.
 
 from __future__ import annotations
 
+import compileall
+import hashlib
 import os
 import py_compile
 import shutil
@@ -16,8 +18,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import tomllib
 import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+
+import pefile
 
 WHEEL = "panda3d==1.10.16"
 _MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -78,19 +86,60 @@ def embeddable_zip(target: Path) -> Path:
 
 def _wheel() -> Path:
     known = sorted(cache().glob(f"{WHEEL.replace('==', '-')}-cp{_TAG}-*.whl"))
-    if known:
-        return known[0]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--platform", "win_amd64", "--python-version", _MINOR]
+    return known[0] if known else wheels([WHEEL])[0]
+
+
+def wheels(requirements: Sequence[str], minor: str = _MINOR, *, alone: bool = True) -> list[Path]:
+    """Wheels for Windows from PyPI, ``alone`` or with what they need; kept in the cache. Raises Unavailable."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--only-binary=:all:", "--platform", "win_amd64", "--python-version", minor]
+    command += ["--no-deps"] if alone else []
+    cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache()) as folder:
         done = subprocess.run(
-            [*command, "--dest", folder, WHEEL], capture_output=True, text=True, check=False
+            [*command, "--dest", folder, *requirements], capture_output=True, text=True, check=False
         )
         found = sorted(Path(folder).glob("*.whl"))
         if done.returncode or not found:
             last = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-            raise Unavailable(f"{WHEEL} for Windows and Python {_MINOR} could not be downloaded: {last}")
-        return Path(shutil.move(found[0], cache() / found[0].name))
+            what = ", ".join(requirements)
+            raise Unavailable(f"{what} for Windows and Python {minor} could not be downloaded: {last}")
+        return [Path(shutil.move(path, cache() / path.name)) for path in found]
+
+
+def builder(target: Path) -> Path:
+    """The runtime with all that the builder needs on Windows: its pinned packages, and the builder itself.
+
+    python3.dll is in the embeddable package, not in the wheel that stands for it; Wine 8 has no
+    bcryptprimitives.dll. cryptography wants both.
+    """
+    shutil.copytree(runtime(), target)
+    root = Path(__file__).parents[2]
+    needed = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    key = hashlib.sha256("\n".join(sorted(needed)).encode()).hexdigest()[:16]
+    packages = cache() / f"packages-{_TAG}-{key}"
+    if not packages.is_dir():
+        found = wheels(needed, alone=False)
+        with tempfile.TemporaryDirectory(dir=cache()) as folder:
+            for wheel in found:
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(Path(folder, "packages"))
+            compileall.compile_dir(Path(folder, "packages"), quiet=2, stripdir=folder)
+            with suppress(OSError):  # another process was quicker
+                Path(folder, "packages").rename(packages)
+    own = metadata.distribution("rehost").locate_file(f"rehost-{metadata.version('rehost')}.dist-info")
+    shutil.copytree(Path(str(own)), target / "own" / Path(str(own)).name)
+    paths = (packages, target / "own", root / "builder", root / "payload")
+    lines = [f"python{_TAG}.zip", ".", *("Z:" + str(p.resolve()).replace("/", "\\") for p in paths)]
+    (target / f"python{_TAG}._pth").write_text("".join(f"{line}\r\n" for line in lines), newline="")
+    pe = pefile.PE(str(target / f"python{_TAG}.dll"), fast_load=True)
+    pe.parse_data_directories([0])
+    exports = [e.name.decode() for e in pe.DIRECTORY_ENTRY_EXPORT.symbols if e.name]
+    stable = forwarder("python3.dll", {name: f"python{_TAG}.{name}" for name in exports})
+    (target / "python3.dll").write_bytes(stable)
+    random = forwarder("bcryptprimitives.dll", {"ProcessPrng": "advapi32.SystemFunction036"})
+    (target / "bcryptprimitives.dll").write_bytes(random)
+    return target
 
 
 def _assemble(wheel: Path, folder: Path) -> None:
@@ -169,4 +218,51 @@ def launcher(library: str) -> bytes:
     optional += struct.pack("<4QII", 0x1E8480, 0x1000, 0x100000, 0x1000, 0, 16)
     optional += struct.pack("<4I", 0, 0, rva, 20 * (len(imports) + 1)) + bytes(14 * 8)
     section = struct.pack("<8sIIIIIIHHI", b".text", len(body), rva, len(raw), 512, 0, 0, 0, 0, 0xE0000020)
+    return (dos + b"PE\0\0" + coff + optional + section).ljust(512, b"\0") + raw
+
+
+def forwarder(name: str, exports: Mapping[str, str]) -> bytes:
+    """A library without code whose functions are those of other libraries: name -> "library.function".
+
+    For what extension modules are linked to and a machine with Wine lacks. Microsoft's "PE Format", 6.3: an address
+    inside of the export directory is the name of another library's function.
+    """
+    rva, names = 0x1000, sorted(exports)  # Windows searches them by halves
+    count = len(names)
+    tables = 40 + count * 10
+    strings = bytearray(name.encode() + b"\0")
+    places: dict[str, int] = {}
+    for text in (*names, *(exports[n] for n in names)):
+        places.setdefault(text, rva + tables + len(strings))
+        strings += text.encode() + b"\0"
+    directory = struct.pack(
+        "<IIHHIIIIIII",
+        0,
+        0,
+        0,
+        0,
+        rva + tables,
+        1,
+        count,
+        count,
+        rva + 40,
+        rva + 40 + 4 * count,
+        rva + 40 + 8 * count,
+    )
+    body = directory + struct.pack(f"<{count}I", *(places[exports[n]] for n in names))
+    body += (
+        struct.pack(f"<{count}I", *(places[n] for n in names))
+        + struct.pack(f"<{count}H", *range(count))
+        + strings
+    )
+    raw = body.ljust(-(-len(body) // 512) * 512, b"\0")
+    size = -(-len(raw) // 0x1000) * 0x1000
+    dos = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40)
+    coff = struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, 240, 0x2022)  # a library
+    optional = struct.pack("<HBBIIIII", 0x20B, 14, 0, 0, len(raw), 0, 0, rva)
+    optional += struct.pack("<QIIHHHHHHI", 0x180000000, 0x1000, 512, 6, 0, 0, 0, 6, 0, 0)
+    optional += struct.pack("<IIIHH", rva + size, 512, 0, 2, 0x100)
+    optional += struct.pack("<4QII", 0x100000, 0x1000, 0x100000, 0x1000, 0, 16)
+    optional += struct.pack("<2I", rva, len(body)) + bytes(15 * 8)
+    section = struct.pack("<8sIIIIIIHHI", b".rdata", len(body), rva, len(raw), 512, 0, 0, 0, 0, 0x40000040)
     return (dos + b"PE\0\0" + coff + optional + section).ljust(512, b"\0") + raw

@@ -11,12 +11,12 @@ import errno
 import lzma
 import os
 import re
-import resource
 import shutil
 import signal
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -29,6 +29,9 @@ from pathlib import Path
 from rehost_builder.errors import BuildError
 from rehost_builder.run import last_words
 from rehost_payload.drivers.packages import archives_in
+
+if sys.platform != "win32":
+    import resource
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ def _extract(kind: str, path: Path, folder: Path, limits: Limits, shown: str) ->
     )
     if program is None:
         names, package = _PROGRAMS[kind][0]
-        raise BuildError(f"to unpack {shown} the program {names[0]} is needed", f"apt-get install {package}")
+        how = "install 7-Zip, or unpack it yourself" if os.name == "nt" else f"apt-get install {package}"
+        raise BuildError(f"to unpack {shown} the program {names[0]} is needed", how)
     source = str(path.resolve())
     argv = {
         "cabextract": [program, "-q", "-d", str(folder), source],
@@ -242,16 +246,12 @@ def _extract(kind: str, path: Path, folder: Path, limits: Limits, shown: str) ->
             "-f",
             source,
         ],
-    }.get(Path(program).name, [program, "x", "-y", "-bd", f"-o{folder}", "--", source])
+    }.get(Path(program).stem.lower(), [program, "x", "-y", "-bd", f"-o{folder}", "--", source])
     _run_limited(argv, folder, limits, shown)
 
 
 def _run_limited(argv: list[str], folder: Path, limits: Limits, shown: str) -> None:
     """Runs an unpacking program and ends it as soon as it has written too much or takes too long."""
-
-    def restrict() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", "HOME": str(folder)}
     with tempfile.TemporaryFile() as errors:
@@ -263,7 +263,7 @@ def _run_limited(argv: list[str], folder: Path, limits: Limits, shown: str) -> N
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
-            preexec_fn=restrict,
+            preexec_fn=None if sys.platform == "win32" else lambda: _restrict(limits),
         )
         try:
             deadline = time.monotonic() + limits.seconds
@@ -278,9 +278,7 @@ def _run_limited(argv: list[str], folder: Path, limits: Limits, shown: str) -> N
                     )
         finally:
             if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _end(process)
         errors.seek(0)
         said = errors.read(65536)
     if process.returncode:
@@ -288,6 +286,22 @@ def _run_limited(argv: list[str], folder: Path, limits: Limits, shown: str) -> N
             f"{shown} cannot be unpacked: {Path(argv[0]).name}: {last_words(said, process.returncode)}",
             "is it complete? Otherwise unpack it yourself and give the folder",
         )
+
+
+def _restrict(limits: Limits) -> None:
+    """In the process that becomes the program. Windows has no such limits; what is written is watched there as well."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _size(folder: Path) -> tuple[int, int]:

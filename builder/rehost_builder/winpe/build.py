@@ -28,6 +28,7 @@ from rehost_builder.environment import (
 from rehost_builder.errors import BuildError
 from rehost_builder.media.udf import BootEntries, udf_only, write_winpe_iso
 from rehost_builder.progress import Progress
+from rehost_builder.python_files import WHEELS
 from rehost_builder.templates import render
 from rehost_builder.wim.append import append
 from rehost_builder.wim.reader import Wim
@@ -348,6 +349,9 @@ def _notes(report: MediaReport, runtime: Runtime, additions: Additions, media: M
     notes = [*report.notes, *(f"not in the boot image: {text}" for text in report.missing)]
     if not runtime.pinned:
         notes.append(f"the Python package given is not the pinned one: SHA-256 {runtime.sha256}")
+    others = [f"{p.name} {p.version}" for p in additions.python if p.name in WHEELS and not p.wheel]
+    if others:
+        notes.append(f"{', '.join(others)}: as installed here, other files than those of the pinned wheels")
     if not media.image.has(f"{SYSTEM32}/drvload.exe") and any(
         f"{FOLDER}/drivers/" in p for p in additions.files
     ):

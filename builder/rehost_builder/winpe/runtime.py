@@ -1,9 +1,11 @@
 """CPython for the boot image: python.org's embeddable package, checked and fitted to the image that it goes into.
 
-The SHA-256 of the pinned package is the one that python.org publishes for it in its SPDX bill of materials beside the
-download (python-3.12.10-embed-amd64.zip.spdx.json, package "CPython"), as quoted alike by ten public build scripts that
-pin the same URL, one of them with the length 11,133,606 (anomalia0287-ai/modori, scripts/office_research_memory_kit.py,
-for example). 3.12.10 is the last release of 3.12 with programs for Windows.
+The SHA-256 of the pinned package is the one of python.org's bill of materials and Sigstore bundle beside the download
+(python-3.12.10-embed-amd64.zip.spdx.json, .sigstore), as public records quote it that pin the same URL, looked up again on
+2026-11-27: Schmonzo/Offline360Studio (tools/release/build-release.ps1: "verified against the artifact's python.org Sigstore
+bundle"), Peter-S-Shi/glyphcue, and anomalia0287-ai/modori (scripts/office_research_memory_kit.py, with the length
+11,133,606), independent of each other, all on GitHub; seven more agree, and none was found that differs. 3.12.10 is the last
+release of 3.12 with programs for Windows.
 """
 
 from __future__ import annotations

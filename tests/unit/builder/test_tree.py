@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
+import zipfile
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from rehost_builder.debian import tree
 from rehost_builder.errors import BuildError
-from rehost_builder.python_files import TARGET, install_package, install_payload
+from rehost_builder.python_files import (
+    PACKAGES,
+    TARGET,
+    WHEELS,
+    files_digest,
+    install_package,
+    install_payload,
+    package_files,
+    plain,
+    taken,
+)
+from support import windows_python
 
 from .elf_files import program
 
@@ -93,3 +106,24 @@ def test_the_payload_goes_in_with_its_data_and_without_byte_code(tmp_path: Path)
     assert not any("__pycache__" in name for name in names)
     assert b"Apache License" in (tmp_path / "a/usr/share/doc/rehost/copyright").read_bytes()
     assert install_payload(tmp_path / "b", "1") == first
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_what_is_installed_is_what_is_in_the_pinned_wheel(name: str) -> None:
+    package, _ = package_files(name)
+    assert package.wheel == WHEELS[name].file
+    assert package.wheel.startswith(f"{name}-{package.version}-")
+
+
+def test_the_pinned_wheels(tmp_path: Path) -> None:
+    """From PyPI: they have the hashes that are pinned, and in them is what our digests were made of."""
+    try:
+        found = windows_python.wheels([f"{n}=={package_files(n)[0].version}" for n in PACKAGES], "3.12")
+    except windows_python.Unavailable as why:
+        pytest.skip(str(why))
+    for name, wheel in WHEELS.items():
+        path = next(p for p in found if p.name == wheel.file)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == wheel.sha256
+        with zipfile.ZipFile(path) as archive:
+            inside = {i: plain(archive.read(i)) for i in archive.namelist() if taken(PurePosixPath(i))}
+        assert files_digest(inside) == wheel.content, name
