@@ -163,7 +163,7 @@ def collect(
             f"take those of your controllers only (rehost drivers match); {MAX_TOTAL >> 20} MB are allowed",
         )
     if bundle.packages:
-        (place / MANIFEST).write_text(_manifest(bundle.packages))
+        (place / MANIFEST).write_bytes(_manifest(bundle.packages).encode())
     return bundle
 
 
