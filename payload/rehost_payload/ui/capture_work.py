@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from rehost_payload.system.folder_target import (
     NOT_HERE,
     folder_conflict,
     folder_target,
+    readable_folder,
     shares_file_system,
 )
 from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemError_
@@ -92,6 +93,7 @@ class Prepared:
     resumed: Mapping[str, str] = field(
         default_factory=dict
     )  # target's name -> the capture there that goes on
+    others: Mapping[str, str] = field(default_factory=dict)  # ... -> one of the same host that does not
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -166,7 +168,7 @@ def prepare(
     if unknown:
         names = [m.name for m in found.machines]
         raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
-    resumed = _resumed(system, plan, targets)
+    resumed, others = _earlier(system, plan, targets)
     judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
     # what is there already needs no room: how much is still needed, the copy engine knows
     judgement = tuple(
@@ -175,7 +177,7 @@ def prepare(
         if not (f.id == "capture.target-small" and f.subject in resumed)
     )
     judgement += tuple(_beside(plan, targets, system))
-    return Prepared(orders, found, plan, tuple(targets), judgement, resumed)
+    return Prepared(orders, found, plan, tuple(targets), judgement, resumed, others)
 
 
 def _beside(plan: CapturePlan, targets: Sequence[ChosenTarget], system: System) -> Iterator[Finding]:
@@ -238,15 +240,30 @@ def _info(name: str, volume: Candidate) -> TargetInfo:
     return TargetInfo(volume.id, name, kind, disk.path, disk.serial, disk.size, volume.volume.offset)
 
 
-def _resumed(system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]) -> dict[str, str]:
+def _earlier(
+    system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Captures on the targets, by the target's name: the one that goes on, and one of the same host and other files,
+    which stays as it is."""
     names = {t.volume.id: t.name for t in targets if t.volume is not None}
     wanted = identity(plan)
-    return {
-        names[volume.id]: state.name
+    found = [
+        (names[volume.id], state)
         for volume, states in (captures_on_volumes(system) if names else ())
         for state in states
-        if volume.id in names and state.identity == wanted
+        if volume.id in names
+    ]
+    for target in targets:
+        if target.folder is not None:
+            with suppress(SystemError_):
+                found += [(target.name, s) for s in find_captures(readable_folder(target.folder)).values()]
+    resumed = {name: state.name for name, state in found if state.identity == wanted}
+    others = {
+        name: state.name
+        for name, state in found
+        if name not in resumed and plan.host and state.host == plan.host
     }
+    return resumed, others
 
 
 # --- copying ---------------------------------------------------------------------------------------------------

@@ -137,9 +137,17 @@ def test_the_same_again_goes_on_in_the_same_folder_and_another_choice_does_not(
     assert call("--to", target, "--yes", "--vm", "web01")[0] == 0
     first = folder_of(target)
     before = {p: p.stat().st_ino for p in first.rglob("*.vhdx")}
-    assert call("--to", target, "--yes", "--vm", "web01")[0] == 0
+    code, out = call("--to", target, "--yes", "--vm", "web01")
+    assert (code, f"an earlier run is there and is continued: {first.name}" in " ".join(out.split())) == (
+        0,
+        True,
+    )
     assert {p: p.stat().st_ino for p in folder_of(target).rglob("*.vhdx")} == before
-    assert call("--to", target, "--yes", "--vm", "dc01")[0] == 0
+    code, out = call("--to", target, "--yes", "--vm", "dc01")
+    assert (code, f"an earlier capture of this host is there, {first.name}" in " ".join(out.split())) == (
+        0,
+        True,
+    )
     assert sorted(p.name for p in target.iterdir()) == [first.name, f"{first.name}-2"]
 
 
