@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from rehost_builder.cli import main
-from support import loaders, qemu, windows_media, windows_python
+from support import loaders, product, qemu, windows_media, windows_python
 from support.wim_files import extract, needs_wimlib, verify
 
 pytestmark = [
@@ -25,7 +25,6 @@ pytestmark = [
         bool(qemu.missing_tools()), reason=f"not installed: {', '.join(qemu.missing_tools())}"
     ),
 ]
-MIB = 1 << 20
 DISC, OWN, OTHER, STICK = "the UDF side of the disc", "its own volume", "another volume", "its FAT32 volume"
 
 
@@ -76,11 +75,7 @@ def image(iso: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def stick(iso: Path) -> Path:
-    path = iso.parent / "stick.img"
-    with path.open("wb") as f:
-        f.truncate(512 * MIB)
-    rehost("usb", iso, path, "--yes")
-    return path
+    return product.usb_stick(iso.parent / "stick.img", iso, {}).path
 
 
 def said(medium: Path, logs: Path, *options: str) -> str:
