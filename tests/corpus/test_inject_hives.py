@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from functools import cache
@@ -102,6 +103,50 @@ def test_regipy_reads_every_new_value(case: Case, tmp_path: Path) -> None:
             assert found == int.from_bytes(edit.data, "little")
         elif edit.type in (1, 2):
             assert found == edit.data.decode("utf-16-le").rstrip("\0")
+
+
+def told(kind: int, data: bytes) -> tuple[int, bytes]:
+    """Of one to three bytes, which are stored in the place of their address, libregf gives the length only, in Windows'
+    own hives too.
+    """
+    return kind, data if len(data) >= 4 else bytes(len(data))
+
+
+def by_libregf(data: bytes) -> dict[tuple[str, str], tuple[int, bytes]]:
+    """Every value of a hive, by a third reader; see `told`."""
+    pyregf = pytest.importorskip("pyregf", reason="libregf-python is not installed")
+    hive = pyregf.file()
+    hive.open_file_object(io.BytesIO(data))
+    try:
+        assert not hive.is_corrupted()
+        found: dict[tuple[str, str], tuple[int, bytes]] = {}
+        waiting = [("", hive.get_root_key())]
+        while waiting:
+            path, key = waiting.pop()
+            for value in key.values:
+                found[path.lower(), (value.name or "").lower()] = told(value.type, value.data or b"")
+            waiting += [(f"{path}\\{k.name}".lstrip("\\"), k) for k in key.sub_keys]
+    finally:
+        hive.close()
+    return found
+
+
+@cache
+def untouched_by_libregf(name: str) -> dict[tuple[str, str], tuple[int, bytes]]:
+    return by_libregf(clean(name))
+
+
+def test_libregf_sees_what_was_intended_and_nothing_else(case: Case) -> None:
+    name, _, after, injection, _ = case
+    old, new = untouched_by_libregf(name), by_libregf(after)
+    edits = {
+        ("\\".join(e.key).lower(), e.name.lower()): e for e in injection.edits if isinstance(e, SetValue)
+    }
+    gone = tuple("\\".join(e.key).lower() for e in injection.edits if isinstance(e, DeleteKey))
+    assert {p: new.get(p) for p in edits} == {p: told(e.type, e.data) for p, e in edits.items()}
+    assert {p for p, v in new.items() if old.get(p) != v and p not in edits} == set()
+    assert [p for p in old.keys() - new.keys() if not p[0].startswith(gone)] == []
+    assert len(old) > 10_000
 
 
 @pytest.mark.skipif(shutil.which("hivexregedit") is None, reason="hivexregedit is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -50,6 +51,15 @@ class Package:
 
     inf: str
     files: Mapping[str, bytes]
+
+    @property
+    def sha256(self) -> str:
+        """Of all of it: names and contents."""
+        digest = hashlib.sha256()
+        for name in sorted(self.files, key=str.lower):
+            digest.update(f"{name.lower()}\0".encode("utf-8", "surrogatepass"))
+            digest.update(hashlib.sha256(self.files[name]).digest())
+        return digest.hexdigest()
 
     def find(self, path: str) -> tuple[str, bytes] | None:
         """The file's own spelling and content, whatever the case of ``path``."""

@@ -16,10 +16,9 @@ from typing import cast
 
 from rehost_payload.drivers.inject import CATALOGS, PUBLISHED, STORE
 from rehost_payload.drivers.inject_model import InjectError
-from rehost_payload.drivers.inject_package import read_package
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.repair.errors import ApplyError
-from rehost_payload.repair.hives import prepare_hive
+from rehost_payload.repair.hives import prepare_hive, surveyed_package
 from rehost_payload.repair.journal import Journal, TreeStep
 from rehost_payload.repair.locate import locate_volume, reading
 from rehost_payload.repair.model import Change, Engine, InjectDriver, Note, Plan
@@ -127,7 +126,7 @@ def _any(watched: Sequence[Watched]) -> Callable[[str], bool]:
 def _watched(action: InjectDriver) -> list[Watched]:
     """Where DISM works when it adds a package: hives (it loads them all), driver store, INF, catalogs, driver files."""
     root, above = action.root, action.root.rpartition("\\")[0]
-    package = read_package(Path(action.package), action.inf)
+    package = surveyed_package(action)
     names = {path.rpartition("\\")[2].lower() for path in package.files}
     stored = f"{escape(action.inf.lower())}_*"
     files = tuple(escape(name) for name in sorted(names))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rehost_payload.drivers.hive_edits import still_needed
 from rehost_payload.drivers.inject import CATALOGS, PUBLISHED, complete, inject
-from rehost_payload.drivers.inject_model import InjectError, Injection
+from rehost_payload.drivers.inject_model import InjectError, Injection, Package
 from rehost_payload.drivers.inject_names import oem_number, taken_numbers
 from rehost_payload.drivers.inject_package import read_package
 from rehost_payload.formats.errors import FormatError
@@ -103,6 +103,16 @@ def cleaned(path: str, current: bytes, logs: Sequence[PreparedFile], *, allowed:
     return replay(current, [log.before for log in logs if log.before]).data
 
 
+def surveyed_package(action: InjectDriver) -> Package:
+    """The package, as it was when it was verified. ApplyError ("stale-survey") where it is another; InjectError, OSError."""
+    package = read_package(Path(action.package), action.inf)
+    found = package.find(action.inf)
+    other = bool(action.package_sha256) and package.sha256 != action.package_sha256
+    if found is None or sha256(found[1]) != action.inf_sha256 or other:
+        raise ApplyError("stale-survey", f"{action.inf} in {action.package} has changed since the survey")
+    return package
+
+
 def _inject(
     action: InjectDriver,
     reader: FileSystemReader,
@@ -124,10 +134,7 @@ def _inject(
             raise InjectError("unreadable", f"{full}: {e}") from e
 
     try:
-        package = read_package(Path(action.package), action.inf)
-        found = package.find(action.inf)
-        if found is None or sha256(found[1]) != action.inf_sha256:
-            raise ApplyError("stale-survey", f"{action.inf} in {action.package} has changed since the survey")
+        package = surveyed_package(action)
         if installed:
             injection = complete(package, action.hardware_ids, _target(action), hive, read)
         else:

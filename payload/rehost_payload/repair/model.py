@@ -182,7 +182,8 @@ class InjectDriver:
     """Installs a driver package into an installation that is not running.
 
     ``package`` is the package's folder on this machine (on the medium, or copied from a stick), ``inf`` the file in
-    it that is installed, ``inf_sha256`` its digest at the time of the survey. ``hardware_ids`` are those of the
+    it that is installed, ``inf_sha256`` its digest and ``package_sha256`` that of all its files at the time of the survey,
+    when they were verified. ``hardware_ids`` are those of the
     controllers it is meant for, ``service`` is its function driver. The records and files are computed at apply,
     from the package's bytes and the hive as it then is; ``system_sha256`` is that of the surveyed SYSTEM hive.
     """
@@ -200,6 +201,7 @@ class InjectDriver:
     finding: str
     replay: bool = False
     remove_logs: tuple[str, ...] = ()
+    package_sha256: str = ""  # "": of a survey that does not say it
     kind: str = "inject-driver"
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rehost_payload.drivers.check import Level, check_package
+from rehost_payload.drivers.inject_model import InjectError
+from rehost_payload.drivers.inject_package import read_package
 from rehost_payload.drivers.manifest import CONSENT, Bundled, consents, read_manifest
 from rehost_payload.drivers.packages import (
     Candidate,
@@ -136,6 +138,12 @@ class _Package:
     digest: str
     place: _Place
 
+    def whole(self) -> str:
+        try:
+            return read_package(self.path.parent, self.path.name).sha256
+        except InjectError as error:
+            raise FormatError("driver package", str(error)) from error
+
     def verified(self, target: Target, device: PciDevice) -> PackageVerification:
         """Checked anew, also where the builder has done so: the folder may not be what it was."""
         inside = self.path.relative_to(self.place.path).parts
@@ -227,6 +235,7 @@ class _Judge:
             subsystems=found.subsystems,
             warnings=found.warnings,
             binaries=tuple(self._images(found, package.inf)),
+            package_sha256=package.whole(),  # before they are verified: what changes meanwhile is not installed
             verification=package.verified(self._target, device),
         )
 

@@ -248,6 +248,7 @@ class PackageCandidate:
     warnings: tuple[str, ...] = ()
     binaries: tuple[BinaryFacts, ...] = ()  # its boot drivers, judged against this installation
     verification: PackageVerification | None = None
+    package_sha256: str = ""  # of the files that were verified
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.pkcs7 import WHQL, Trust
 from support import catalogs, signing
 from support.catalogs import make_catalog
+from support.driver_image import make_driver
 from support.infs import SERVICE, encoded, package
 from support.packages import INF, OURS, SERVER, digest, driver, put
 from support.pe_image import make_pe
@@ -102,6 +103,32 @@ def test_a_changed_driver(tmp_path: Path) -> None:
 )
 def test_binaries(sys: bytes, level: Level, text: str, tmp_path: Path) -> None:
     assert says(judged(put(tmp_path, sys=sys)), level, text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        driver(),
+        driver("x86"),
+        driver("arm64", version="9.8.7.6", subsystem=2, needs=(10, 0)),
+        driver(checksum=0),
+        driver(checksum=7),
+        make_driver({"ntoskrnl.exe": ["IoCreateDevice", "#7"], "storport.sys": ["StorPortInitialize"]}),
+        signing.with_signature(driver(), signing.whql()),
+    ],
+)
+def test_binaries_as_pefile_has_them(data: bytes) -> None:
+    ours, theirs = read_binary(data), pefile.PE(data=data)
+    header = theirs.OPTIONAL_HEADER
+    assert {"x86": 0x14C, "amd64": 0x8664, "arm64": 0xAA64}[ours.machine] == theirs.FILE_HEADER.Machine
+    assert ours.native is (header.Subsystem == 1)
+    assert ours.minimum_os == (header.MajorOperatingSystemVersion, header.MinorOperatingSystemVersion)
+    assert ours.checksum_ok == (theirs.verify_checksum() if header.CheckSum else None)
+    assert ours.signed_inside is (header.DATA_DIRECTORY[4].Size > 0)
+    assert list(ours.imports) == [i.dll.decode() for i in getattr(theirs, "DIRECTORY_ENTRY_IMPORT", [])]
+    fixed = getattr(theirs, "VS_FIXEDFILEINFO", None)
+    words = (fixed[0].FileVersionMS, fixed[0].FileVersionLS) if fixed else None
+    assert ours.version == (tuple(n >> s & 0xFFFF for n in words for s in (16, 0)) if words else None)
 
 
 def test_a_minimum_windows_is_said(tmp_path: Path) -> None:

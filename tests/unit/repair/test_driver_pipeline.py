@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from rehost_payload.repair.model import Choices, ResultWord, Verdict
-from rehost_payload.repair.session import run_undo
+from rehost_payload.repair.session import Consent, run_repair, run_undo
 from rehost_payload.survey.run import survey_machine
 from support import disks, hives, packages, windows
 from support.disks import DiskLayout
+from support.driver_image import make_driver
 from support.image_system import ImageMachine
 from support.offline import SERIES_8, SMART_3100
 
@@ -105,3 +106,70 @@ def test_of_two_installations_only_the_chosen_one_is_changed(gpt, stick, tmp_pat
     outcome = repair(machine, Choices(windows=f"disk0p{gpt.windows.number}:\\Windows"))
     assert "driver.not-at-boot" in found(outcome)
     assert hive_hash(other) == before
+
+
+def damaged(disk: DiskLayout) -> tuple[bytes, bytes | None]:
+    """A SYSTEM hive whose first bin is overwritten."""
+    data = bytearray(disks.read_file(disk, disk.windows, HIVE))
+    data[0x1000:0x1800] = b"\xa5" * 0x800
+    return bytes(data), None
+
+
+def cut(disk: DiskLayout) -> tuple[bytes, bytes | None]:
+    data = disks.read_file(disk, disk.windows, HIVE)
+    return data[: len(data) // 3], None
+
+
+def dirty_without_log(disk: DiskLayout) -> tuple[bytes, bytes | None]:
+    old = disks.read_file(disk, disk.windows, HIVE)
+    new = hives.edited(old, lambda h: hives.set_value(h, "ControlSet001\\Control", "X", hives.dword(1)))
+    return hives.make_dirty(old, new)[0], None
+
+
+def dirty_with_a_foreign_log(disk: DiskLayout) -> tuple[bytes, bytes | None]:
+    return dirty_without_log(disk)[0], b"\0" * 4096
+
+
+@pytest.mark.parametrize("make", [dirty_without_log, dirty_with_a_foreign_log])
+def test_a_dirty_hive_without_its_log_is_edited_as_it_stands_and_comes_back(make, gpt, stick, package):
+    """Its bins are whole: what the lost log held is gone for Windows, too."""
+    hive, log = make(gpt)
+    disks.write_files(gpt, gpt.windows, {HIVE: hive} | ({f"{HIVE}.LOG1": log} if log is not None else {}))
+    before = hive_hash(gpt)
+    machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
+    assert repair(machine).result.word is ResultWord.REPAIRED
+    assert not disks.file_exists(gpt, gpt.windows, f"{HIVE}.LOG1")
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert hive_hash(gpt) == before
+    assert disks.file_exists(gpt, gpt.windows, f"{HIVE}.LOG1") is (log is not None)
+
+
+@pytest.mark.parametrize("make", [damaged, cut])
+def test_a_hive_that_cannot_be_trusted_gets_no_driver(make, gpt, stick, package):
+    """Said, and no byte of the disk is changed."""
+    hive, log = make(gpt)
+    files = {HIVE: hive} | ({f"{HIVE}.LOG1": log} if log is not None else {})
+    disks.write_files(gpt, gpt.windows, files)
+    before = image_hash(gpt)
+    machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
+    outcome = repair(machine)
+    assert outcome.result.word in (ResultWord.NOT_REPAIRED, ResultWord.BLOCKED), outcome.result
+    assert outcome.result.changes == ()
+    assert outcome.result.verification is None or outcome.result.verification.verdict is not Verdict.PASS
+    assert found(outcome)
+    assert image_hash(gpt) == before
+
+
+def test_a_package_that_is_changed_after_the_survey_is_not_installed(gpt, stick, package):
+    """Between diagnosis and consent somebody replaces the driver: what was verified is not what lies there."""
+    before = hive_hash(gpt)
+    machine = ImageMachine([gpt.path, stick.path], controllers_=(SMART_3100,), drivers=(package.parent,))
+
+    def exchanging(*_: object) -> Consent:
+        (package / "exraid.sys").write_bytes(make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"other"))
+        return Consent(True)
+
+    outcome = run_repair(machine, exchanging, files=lambda _: {"report.json": b"{}"})
+    assert outcome.result.word is ResultWord.FAILED, outcome.result
+    assert hive_hash(gpt) == before
+    assert not disks.file_exists(gpt, gpt.windows, "Windows/System32/drivers/exraid.sys")

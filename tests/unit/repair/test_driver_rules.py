@@ -362,6 +362,69 @@ def test_folders_and_archives_that_are_left_out_are_named(tmp_path: Path) -> Non
     assert diagnose(surveyed(tree(), (AHCI,), [tmp_path / "nothing"])).findings  # no controller needs one
 
 
+def inf_of(**parts: str) -> bytes:
+    return infs.encoded(infs.package(**parts))
+
+
+FILTER = infs.SERVICE.replace(
+    "[Card_Service]", "AddService = exfilter,, Filter_Service\n[Card_Service]", 1
+) + (
+    "[Filter_Service]\nServiceType = 1\nStartType = 0\nErrorControl = 1\nServiceBinary = %12%\\exfilter.sys\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (lambda: packages.files(image=make_pe("x86", subsystem=1)), "is for x86"),
+        (lambda: packages.files(inf_of(decoration="NTx86")), "is for x86, not for amd64"),
+        (lambda: packages.files(inf_of(decoration="NTamd64.10.0...15063")), "for build 15063 and later"),
+        (lambda: packages.files(inf_of(extra_version="ExtensionId = {1}")), "an Extension INF"),
+        (lambda: packages.files(inf_of(service="[Card_Inst.Services]\nAddService = ,2")), "null driver"),
+        # a second service whose file is not there
+        (
+            lambda: packages.files(inf_of(service=FILTER, install="CopyFiles = @exraid.sys, @exfilter.sys")),
+            "exfilter.sys is missing",
+        ),
+        (
+            lambda: packages.files(inf_of(install="CopyFiles = @exraid.sys, @..\\..\\config\\SYSTEM")),
+            "leads out",
+        ),
+        (lambda: packages.files(inf_of(install="CopyFiles = @C:\\exraid.sys")), "is absolute"),
+        (
+            lambda: packages.files(
+                inf_of().replace(*(t.encode("utf-16-le") for t in ("sys = 1", "sys=1,..")))
+            ),
+            "leads out",
+        ),
+    ],
+)
+def test_traps_of_packages_are_refused_on_the_server(
+    files: Callable[[], dict[str, bytes]], reason: str, tmp_path: Path
+) -> None:
+    """Each is signed soundly: what is wrong with it is the package itself."""
+    (tmp_path / "p").mkdir()
+    for name, data in files().items():
+        (tmp_path / "p" / name).write_bytes(data)
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    finding = found(survey)["driver.missing"]
+    assert not finding.repairable
+    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
+    assert plan(survey).actions == ()
+
+
+def test_a_package_that_was_tested_for_no_server_is_taken_and_that_is_said(tmp_path: Path) -> None:
+    image = packages.driver()
+    inf = inf_of()
+    catalog = make_catalog(
+        {"exraid.inf": packages.digest(inf), "exraid.sys": packages.digest(image)}, {"OS": "_v100_X64_Vb"}
+    )
+    packages.put(tmp_path / "p", inf=inf, sys=image, catalog=catalog)
+    finding = found(surveyed(tree(), (SMART_3100,), [tmp_path]))["driver.missing"]
+    assert finding.repairable
+    assert any("no server, and Server 2016 and later may refuse it" in line for line in finding.evidence)
+
+
 # --- the judge looks at the catalog that Windows would
 
 

@@ -422,6 +422,7 @@ def _injection(view: View, drivers: Drivers, seat: _Seat, choice: _Choice) -> In
         package=candidate.folder,
         inf=candidate.inf,
         inf_sha256=candidate.inf_sha256,
+        package_sha256=candidate.package_sha256,
         hardware_ids=choice.hardware_ids or _ids(seat.facts),
         service=candidate.service,
         build=w.build,
