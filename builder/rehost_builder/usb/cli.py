@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
+from rehost_builder.environment import workspace
 from rehost_builder.errors import BuildError
 from rehost_builder.media.fat32 import Source, needed
 from rehost_builder.media.iso_reader import IsoImage, open_iso
 from rehost_builder.progress import Progress
 from rehost_builder.usb.device import Stick, describe
+from rehost_builder.usb.large import check_large, in_parts, too_large
 from rehost_builder.usb.layout import StickLayout, is_hybrid, layout
 from rehost_builder.usb.write import FromIso, write_stick
 from rehost_payload.formats.errors import FormatError
@@ -59,7 +62,8 @@ def usb(
       rehost usb out/rehost.iso /dev/sdX --yes --json
       truncate -s 8G stick.img && rehost usb out/rehost.iso stick.img --yes
     """
-    with medium.open("rb") as file:
+    with ExitStack() as opened:
+        file = opened.enter_context(medium.open("rb"))
         try:
             image = open_iso(file)
             hybrid = is_hybrid(image.read(0, 512))
@@ -88,6 +92,11 @@ def usb(
                 f"{stick.path} holds the originals of an earlier repair ({', '.join(stick.journals)}: \\Rehost)",
                 "copy the folder away first, or give --discard-journals",
             )
+        if not hybrid and too_large(files):
+            check_large(files)
+            if not as_json:
+                click.echo(f"Splitting {', '.join(too_large(files))} ...", err=True)
+            files = in_parts(files, opened.enter_context(workspace(0)))
         try:
             plan = layout(stick.size, image.size, hybrid, 0 if hybrid else needed(files, _CLUSTER))
         except ValueError as error:

@@ -221,7 +221,7 @@ def test_a_file_of_more_than_4_gib(tmp_path: Path) -> None:
         main, ["usb", str(target), str(stick(tmp_path / "stick.img", 6 << 30)), "--yes"]
     )
     assert done.exit_code == 1
-    assert "sources/big.wim" in done.stderr
+    assert "sources/big.wim has 4.3 GB, and a stick for UEFI is FAT32" in done.stderr
 
 
 def stick(path: Path, size: int) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
+import random
 import re
 import shutil
 import struct
@@ -17,7 +19,7 @@ from click.testing import CliRunner, Result
 from rehost_builder.cli import main
 from rehost_builder.errors import BuildError
 from rehost_builder.media.iso9660 import write_iso
-from rehost_builder.usb import write
+from rehost_builder.usb import cli, large, write
 from rehost_builder.usb.device import describe, opened
 from rehost_builder.usb.layout import ALIGNMENT, boot_record, is_hybrid, layout
 from rehost_payload.formats.fat import FatVolume
@@ -25,6 +27,7 @@ from rehost_payload.formats.source import SliceSource
 from support import disks
 from support.boot_sectors import boot_sector, serial_printer
 from support.disks import MIB, PartitionSpec
+from support.wim_files import capture, needs_wimlib, wimlib, write_files
 
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None,
@@ -147,6 +150,70 @@ def test_bios_starts_bootmgr_from_the_stick(tmp_path: Path) -> None:
          "--seconds", "60", "--logs", str(tmp_path)],
     )  # fmt: skip
     assert result.exit_code == 0, (tmp_path / "serial.log").read_bytes()
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """As if FAT32 ended there."""
+    for name in ("too_large", "check_large", "in_parts"):
+        function = getattr(large, name)
+        monkeypatch.setattr(cli, name, functools.partial(function, limit=limit))
+
+
+@needs_wimlib
+def test_an_installation_image_that_fat32_cannot_hold_is_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {f"Windows/{n}.bin": random.Random(n).randbytes(300_000) for n in range(12)}
+    wim = capture(tmp_path / "install.wim", write_files(tmp_path / "tree", tree), "Server", "--compress=none")
+    files = {"bootmgr": b"b" * 5000, "Sources/Install.wim": wim.read_bytes(), "sources/boot.wim": b"w" * 5000}
+    medium = plain_iso(tmp_path / "pe.iso", files)
+    target = stick(tmp_path / "stick.img", 512 * MIB)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    limited(monkeypatch, 2 * MIB)
+    result = usb(medium, target, "--yes")
+    assert result.exit_code == 0, result.output
+    assert list(temporary.iterdir()) == []
+    _, _, offset, size = table(target)[0]
+    with opened(describe(target)) as handle:
+        boot = FatVolume(SliceSource(handle, offset, size))
+        names = [entry.name for entry in boot.listdir("Sources")]
+        parts = [n for n in names if n.endswith(".swm")]
+        assert len(parts) == 2
+        assert "Install.wim" not in names
+        for name in parts:
+            assert boot.open(f"Sources/{name}").size <= 2 * MIB
+            (tmp_path / name).write_bytes(boot.read(f"Sources/{name}"))
+    refs = f"--ref={tmp_path}/install*.swm"
+    wimlib("apply", tmp_path / "install.swm", "1", tmp_path / "applied", refs)
+    assert {p.relative_to(tmp_path / "applied").as_posix(): p.read_bytes()
+            for p in (tmp_path / "applied").rglob("*") if p.is_file()} == tree  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "words"),
+    [
+        ("sources/boot.wim", True, "start the ISO itself"),
+        ("Backup/catalog.db", True, "start the ISO itself"),
+        ("sources/install.wim", False, "wimtools"),
+    ],
+)
+def test_other_files_that_fat32_cannot_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, program: bool, words: str
+) -> None:
+    medium = plain_iso(tmp_path / "pe.iso", {"bootmgr": b"b" * 5000, name: bytes(3 * MIB)})
+    target = stick(tmp_path / "stick.img", 512 * MIB, boot_sector(b"old"))
+    limited(monkeypatch, 2 * MIB)
+    if not program:
+        monkeypatch.setattr(large.shutil, "which", lambda _: None)
+    result = usb(medium, target, "--yes")
+    assert result.exit_code == 1
+    cause, step = result.stderr.strip().split("\n")
+    assert cause.startswith(f"rehost: {name} has 0.0 GB, and a stick for UEFI is FAT32")
+    assert words in step
+    with target.open("rb") as f:
+        assert f.read(512) == boot_sector(b"old")[:512]
 
 
 def test_nothing_is_written_without_a_yes(hybrid: Path, tmp_path: Path) -> None:
