@@ -123,7 +123,13 @@ def step_from_json(data: dict[str, Any]) -> Step:
         before, after = bytes.fromhex(step.before), bytes.fromhex(step.after)
         if step.offset < 0 or len(after) not in (0, len(before)):
             raise ValueError("sectors at no place, or of two lengths")
+    if isinstance(step, TreeStep) and (step.after is not None or not _is_name(step.record)):
+        raise ValueError("a record that is no file of the journal")
     return step
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and not set(name) & set("\\/:\0") and name not in ("", ".", "..")
 
 
 @dataclass(frozen=True)
@@ -291,7 +297,10 @@ def _learn(steps: dict[int, Step], seq: int, after: str | dict[str, Any]) -> Non
     if isinstance(step, TreeStep):
         if step.after is not None or not isinstance(after, dict):
             raise ValueError("the step knows what was written, or that is not what it says")
-        steps[seq] = replace(step, after=TreeAfter(tuple(after["new"]), dict(after["changed"])))
+        new, changed = tuple(after["new"]), dict(after["changed"])
+        if not all(isinstance(x, str) for x in (*new, *changed, *filter(None, changed.values()))):
+            raise ValueError("paths and hashes are texts")
+        steps[seq] = replace(step, after=TreeAfter(new, changed))
         return
     if not isinstance(step, SectorsStep) or not isinstance(after, str) or step.after:
         raise ValueError("the step knows what was written")

@@ -139,14 +139,15 @@ def read_record(journal: Journal, step: TreeStep) -> TreeRecord:
     data = journal.kept(step.record)
     if sha256(data) != step.record_sha256:
         raise ApplyError("journal", f"{journal.path}\\{step.record} is damaged", False)
-    read = json.loads(data)
-    return TreeRecord(
-        tuple(
-            FolderRecord(f["path"], f["existed"], tuple(f["removable"]), tuple(f["names"]))
+    try:
+        read = json.loads(data)
+        folders = (
+            FolderRecord(str(f["path"]), bool(f["existed"]), tuple(f["removable"]), tuple(f["names"]))
             for f in read["folders"]
-        ),
-        tuple(FileRecord(**f) for f in read["files"]),
-    )
+        )
+        return TreeRecord(tuple(folders), tuple(FileRecord(**f) for f in read["files"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise ApplyError("journal", f"{journal.path}\\{step.record} is damaged: {e}", False) from e
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------

@@ -427,11 +427,14 @@ def whole() -> bytes:
         {"kind": "folder", "volume": volume, "path": "\\Boot"},
         STEP,
         {"kind": "variable", "name": "BootOrder", "before": None, "after": "0000"},
+        {"kind": "tree", "volume": volume, "what": "dism", "record": "0005.json", "record_sha256": "0"},
     ]
     begun = [{"op": "begin", "seq": n, "step": step} for n, step in enumerate(steps, 1)]
     done: list[dict[str, Any]] = [{"op": "done", "seq": n} for n in (1, 2, 4)]
     ends: list[dict[str, Any]] = [{"op": "complete"}, {"op": "undone", "seq": 4}, {"op": "all-undone"}]
-    return lines(*begun, *done, {"op": "done", "seq": 3, "after": "1234"}, *ends)
+    made = {"new": ["\\Windows\\INF\\oem1.inf"], "changed": {"\\Windows\\INF\\a.log": "1", "\\x": None}}
+    done += [{"op": "done", "seq": 3, "after": "1234"}, {"op": "done", "seq": 5, "after": made}]
+    return lines(*begun, *done, *ends)
 
 
 def test_a_journal_torn_anywhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from rehost_payload.formats.source import SliceSource
-from rehost_payload.repair.model import Engine, ResultWord, Verdict
+from rehost_payload.repair.errors import ApplyError
+from rehost_payload.repair.journal import Journal, TreeStep, parse_journal
+from rehost_payload.repair.model import Engine, ResultWord, Verdict, VolumeRef
 from rehost_payload.repair.session import Consent, Outcome, run_repair, run_undo
+from rehost_payload.repair.tree import read_record
 from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.protocol import SystemError_, WritableVolume
 from rehost_payload.system.win32 import Win32
@@ -433,6 +437,71 @@ def test_interrupted_while_dism_works(make_lab: MakeLab, monkeypatch: pytest.Mon
         lab.repair()
     assert lab.tree() == before
     assert lab.machine.letters == {}
+
+
+TREE = {
+    "kind": "tree",
+    "volume": {"disk": "d", "offset": 0, "size": 1, "file_system": "ntfs"},
+    "what": "dism",
+    "record": "0001.json",
+    "record_sha256": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "after"),
+    [
+        ({**TREE, "record": "..\\..\\x"}, None),
+        ({**TREE, "record": None}, None),
+        ({**TREE, "after": {"new": [], "changed": {}}}, None),
+        (TREE, "00"),
+        (TREE, {"new": [1], "changed": {}}),
+        (TREE, {"new": [], "changed": {"a": 1}}),
+        (TREE, {"new": None, "changed": {}}),
+        (TREE, {"new": []}),
+    ],
+)
+def test_lines_that_no_journal_has(step: dict[str, object], after: object) -> None:
+    lines = [{"op": "open", "version": 1}, {"op": "begin", "seq": 1, "step": step}]
+    lines += [{"op": "done", "seq": 1, "after": after}] * (after is not None)
+    with pytest.raises(ApplyError, match="damaged"):
+        parse_journal("".join(json.dumps(x) + "\n" for x in lines).encode())
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[]", b'{"folders": [{}], "files": []}', b'{"folders": 1}'])
+def test_a_record_that_is_none(wrong: bytes) -> None:
+    volume = SameEverywhere(wrong)
+    step = TreeStep(VolumeRef("d", 0, 1, "ntfs"), "dism", "r.json", hashlib.sha256(wrong).hexdigest())
+    with pytest.raises(ApplyError) as error:
+        read_record(Journal(volume, "\\Rehost\\x"), step)  # type: ignore[arg-type]
+    assert error.value.code == "journal"
+    with pytest.raises(ApplyError, match="damaged"):
+        read_record(Journal(SameEverywhere(b"{}"), "\\Rehost\\x"), step)  # type: ignore[arg-type]
+
+
+class SameEverywhere:
+    """A volume on which every file holds the same."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, path: str) -> bytes:
+        return self.data
+
+
+def test_undo_with_a_damaged_original_touches_nothing_else(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    lab.repair()
+    after = lab.tree()
+    part = lab.stick["stick"]
+    (pack,) = (n for n in fat_image.listing(lab.stick.path, part.offset) if n.endswith("-000.bin"))
+    disks.write_file(lab.stick, part, pack, b"damaged")
+    outcome = run_undo(lab.system)
+    assert outcome.result.word is ResultWord.FAILED
+    assert "is damaged" in (outcome.result.error or "")
+    assert {p: h for p, h in lab.tree().items() if "oem41" in p} == {
+        p: h for p, h in after.items() if "oem41" in p
+    }
 
 
 def test_undo_minds_what_was_changed_since(make_lab: MakeLab) -> None:
