@@ -226,6 +226,24 @@ def test_dism_installs_and_we_add_what_is_left(make_lab: MakeLab) -> None:
     assert lab.tree() == before
 
 
+def test_originals_on_the_volume_of_windows_itself(make_lab: MakeLab) -> None:
+    """Without a stick. The volume stays in use for the journal, and is flushed all the same before it is read again."""
+    lab = make_lab()
+    del lab.machine.disks[1]
+
+    def windows_tree() -> dict[str, str]:
+        return {p: h for p, h in lab.tree().items() if not p.startswith("\\Rehost\\")}
+
+    before = windows_tree()
+    outcome = lab.repair()
+    assert (outcome.result.word, notes(outcome)) == (ResultWord.REPAIRED, ["dism-used"])
+    log = lab.machine.log
+    letter = log.index("unmount R:\\")
+    assert log[letter + 1].startswith("flush ")
+    assert lab.undo() is ResultWord.UNDONE
+    assert windows_tree() == before
+
+
 def failed_then_ours(lab: Lab, word: str, in_detail: str) -> None:
     before = lab.tree()
     outcome = lab.repair()
