@@ -115,6 +115,36 @@ def rehost(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
     clock.run(sys.executable, __file__, "--flush", str(clock.flush), "--child", source, *targets)
 
 
+def resumed(source: Path, targets: Sequence[Path], size: int, flush: int, percent: int) -> str:
+    """Kills the engine when so much is written, runs it again, and tells what that cost beyond a copy in one go."""
+    command = [sys.executable, __file__, "--flush", str(flush), "--child", source, *targets]
+    process = subprocess.Popen([str(c) for c in command])
+    enough = size * len(targets) * percent // 100
+    while process.poll() is None and disk_bytes(process.pid)[1] < enough:
+        time.sleep(0.01)
+    if process.poll() is not None:
+        raise SystemExit("it was through before it was killed: more --size is needed")
+    _, before = disk_bytes(process.pid)
+    process.kill()
+    process.wait()
+    told = subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+    read, written = map(int, told.split())
+    again = (before + written - size * len(targets)) / len(targets)
+    left = size * (1 + len(targets)) - before / len(
+        targets
+    )  # of the source, and all of every target to verify it
+    return (
+        f"killed with {before / MIB:.0f} MiB written to {len(targets)} targets: {again / MIB:.0f} MiB written again to"
+        f" each, {(read - left) / MIB:.0f} MiB more read than without"
+    )
+
+
+def disk_bytes(process: int | str) -> tuple[int, int]:
+    """What a process has read from disks and written to them."""
+    lines = dict(line.split(": ") for line in Path(f"/proc/{process}/io").read_text().splitlines())
+    return int(lines["read_bytes"]), int(lines["write_bytes"])
+
+
 def cp(clock: Clock, source: Path, targets: Sequence[Path]) -> None:
     for target in targets:
         clock.run("cp", "-a", source, target)
@@ -191,6 +221,7 @@ def child(source: Path, targets: Sequence[Path], flush: int) -> None:
     result = run_copy(plan, Opener(), folders, settings=CopySettings(flush_every=flush))
     if result.state.good_copies != len(targets):
         raise SystemExit(f"not complete: {result.state}")
+    print(*disk_bytes("self"))
 
 
 CONTENDERS: list[
@@ -229,6 +260,9 @@ def main() -> None:
         default=1024,
         help="MiB that Rehost writes between two flushes; default as in a capture",
     )
+    parser.add_argument(
+        "--cut", type=int, metavar="PERCENT", help="only what it costs to go on after a kill there"
+    )
     parser.add_argument("--only", help="contenders with this in their names")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", type=Path, nargs="+", help=argparse.SUPPRESS)
@@ -257,6 +291,12 @@ def main() -> None:
             bases = options.targets or [work / "a", work / "b"]
         make_source(source, size)
         total = sum(p.stat().st_size for p in source.iterdir())
+        if options.cut:
+            targets = [base / "bench" for base in bases]
+            for target in targets:
+                target.mkdir(parents=True)
+            print(resumed(source, targets, total, options.flush, options.cut))
+            return
         for name, contender, verified, passes in CONTENDERS:
             for copies in (1, 2):
                 if (options.only or "") not in name or (copies == 1 and contender is cp_at_once):
