@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
-"""The copy engine against rsync --checksum, cp and cp + sha256sum: same source, same target folders, one run.
+"""The copy engine against cp, rsync, rsync --checksum and cp + sha256sum: same source, same target folders, one run.
 
     .venv/bin/python tests/bench/bench_copy.py [--size 2048] [--work DIR] [--targets DIR DIR] [--json FILE]
+    .venv/bin/python tests/bench/bench_copy.py --rates 100 100 --work /dev/shm      # three disks of known speed (root)
+    .venv/bin/python tests/bench/bench_copy.py --cut 50 --size 3072                 # what a power cut costs
 
 Every contender starts with an empty page cache (as root; else its files are dropped from it one by one) and ends when
 its copies are on the disk. "verified" is one that has read its copies back from the disk; sha256sum gets an empty cache
@@ -9,6 +10,28 @@ for that too. CPU is that of the processes, user and system; what the kernel wri
 250 MB/s": how busy they would keep a processor if each pass over the data (a copy, a check) went at 250 MB/s. The
 memory of small programs is that of this one, from which they were started.
 Where source and targets share a disk, two copies cost it twice the work: the figures say nothing then of three disks.
+With --rates each has a disk of its own, and memory holds no source twice (slow_disks.py).
+
+Measured on two shared, busy cores (seconds; --size 2048 --rates 100 100, and --size 1536 --rates 80 240 --flush 64: an
+array that is the slow part and fast targets, flushed more often so that little data show what terabytes do):
+
+                                             100, 100 MB/s            80, 240 MB/s
+                                         1 copy    2 copies       1 copy    2 copies
+    one pass over one disk: the bound       21.5                     20.1
+    rehost, verified                        47.4      48.4           23.4      27.4
+    cp, not verified                        25.4      45.9           21.3      42.7
+    cp to both at once, not verified                  23.8                     21.3
+    rsync, not verified                     36.3      48.0           26.0      44.9
+    rsync --checksum, not verified          47.5      95.3           48.6      88.9
+    cp + sha256sum                          78.9     139.5           91.7     189.1
+    rsync --checksum, again to compare      87.5     175.7           81.9      156.3
+
+Two verified copies take the time of one that rsync --checksum does not verify: that reads the source before it copies.
+Against cp or plain rsync they take twice the time where the targets are as slow as the source, as everything must pass
+each target's cable twice, and 1.3 times where the source is the slow part. Rehost kept 0.5 cores busy at 250 MB/s.
+
+--cut 50 --size 3072: of 1536 MiB on each target 508 were written again, and 2.5 GiB more read (the last GiB of each
+target, to be sure of it, and of the source what is written again). Either is --flush (1 GiB) and a chunk at most, for each target.
 """
 
 from __future__ import annotations
