@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 from rehost_payload import strictjson
 from rehost_payload.capture.copy_state import CaptureState, UnitState, read_state
-from rehost_payload.capture.manifest import MANIFEST
+from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.manifest import from_json as manifest_from_json
 from rehost_payload.capture.model import CapturePlan, HostSettings, Manifest
 from rehost_payload.capture.restore.data import RESTORE, restore_data, to_json
@@ -91,6 +92,8 @@ def root_files(contents: CaptureContents) -> dict[str, bytes]:
 
 
 def write_root(target: CaptureTarget, name: str, files: Mapping[str, bytes]) -> None:
-    """Puts files into the capture's root, each old or new. Raises SystemError_."""
+    """Puts files into the capture's root, each old or new, and their hashes beside them. Raises SystemError_."""
     for path, data in files.items():
         target.replace(f"{name}/{path}", data)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in sorted(files.items()))
+    target.replace(f"{name}/{SUMS}", sums.encode())

@@ -51,6 +51,7 @@ from rehost_payload.capture.copy_target import TargetRun
 from rehost_payload.capture.copy_verify import copy_again, read_back
 from rehost_payload.capture.model import (
     FORMAT,
+    NOT_WHOLE,
     CapturePlan,
     CaptureUnit,
     FailedFile,
@@ -500,6 +501,7 @@ class _Copy:
             UnitState(
                 *(unit.id, unit.name, unit.folder, sum(job.file.size for job in self._jobs[unit.folder])),
                 copies=tuple(self._unit_copy(run, unit) for run in self._runs),
+                whole=not any(f.severity in NOT_WHOLE for f in unit.findings),
             )
             for unit in self._plan.units
         )
@@ -508,6 +510,7 @@ class _Copy:
             *(self._started, self._now(), here.id),
             targets=tuple(run.state for run in self._runs),
             units=units,
+            config_only=self._plan.config_only,
         )
         old = None
         if here.alive:

@@ -47,6 +47,9 @@ class UnitState:
     folder: str
     size: int
     copies: tuple[UnitCopy, ...] = ()
+    whole: bool = (
+        True  # False: a finding says that something of it cannot be captured from here, or must be done first
+    )
 
     @property
     def good_copies(self) -> int:
@@ -56,7 +59,8 @@ class UnitState:
 
 @dataclass(frozen=True)
 class CaptureState:
-    """``here`` is the target that this file stands on; ``identity`` tells captures of the same files."""
+    """``here`` is the target that this file stands on; ``identity`` tells captures of the same files. ``config_only``:
+    the machines' disks are none of its files."""
 
     format: int
     rehost: str
@@ -68,6 +72,7 @@ class CaptureState:
     here: str
     targets: tuple[TargetState, ...]
     units: tuple[UnitState, ...]
+    config_only: bool = False
 
     @property
     def good_copies(self) -> int:

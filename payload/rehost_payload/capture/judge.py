@@ -21,11 +21,12 @@ from typing import Any
 
 from rehost_payload.repair.model import Verdict
 
-_MANIFEST, _SUMS, _STATE = "manifest.json", "SHA256SUMS", "capture.json"
+_MANIFEST, _SUMS, _STATE, _RESTORE = "manifest.json", "SHA256SUMS", "capture.json", "restore.json"
 _FORMAT = 1
 _BLOCK = 4 << 20
 _MOST_JSON = 256 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PLAIN = re.compile(r"[A-Za-z0-9-]+\.[a-z0-9]+")
 _SUMS_LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)")
 _UNESCAPE = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
@@ -38,7 +39,8 @@ class Fault:
     """What is wrong with a file or a unit. ``code`` is a stable word; ``detail`` is evidence.
 
     Failing: "incomplete", "unfinished", "manifest", "sums", "missing", "size", "content", "read", "bad-range",
-    "not-copied", "parent". Unknown: "no-manifest", "format", "denied", "parent-unseen", "no-state", "state".
+    "not-copied", "parent", "root". Unknown: "no-manifest", "format", "denied", "parent-unseen", "no-state", "state",
+    "no-root".
     """
 
     code: str
@@ -46,7 +48,7 @@ class Fault:
     detail: str = ""
 
 
-_UNKNOWN = {"no-manifest", "format", "denied", "parent-unseen", "no-state", "state"}
+_UNKNOWN = {"no-manifest", "format", "denied", "parent-unseen", "no-state", "state", "no-root"}
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,15 @@ class UnitVerdict:
 
 @dataclass(frozen=True)
 class CaptureVerdict:
+    """``not_whole`` are machines of which something could not be captured; ``config_only``: their disks were left out.
+    Neither is a fault of the copy."""
+
     folder: str
     verdict: Verdict
     units: tuple[UnitVerdict, ...]
     faults: tuple[Fault, ...] = ()
+    config_only: bool = False
+    not_whole: tuple[str, ...] = ()
 
 
 class NoCapture(Exception):
@@ -116,15 +123,18 @@ def verify_capture(folder: Path, progress: Progress | None = None) -> CaptureVer
     """
     single = (folder / _MANIFEST).is_file() and not (folder / _STATE).is_file()
     faults: list[Fault] = []
+    says = _State()
     if single:
         units = [_read_unit(folder)]
     else:
-        known = _known_units(folder, faults)
+        says = _read_state(folder, faults)
+        known = says.units
         present = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
         if known is None and not any((folder / name / _MANIFEST).is_file() for name in present):
             inside = tuple(n for n in present if (folder / n / _STATE).is_file())
             raise NoCapture(folder, inside)
         units = list(_units(folder, present, known))
+        faults += _root_faults(folder)
     total = sum(file.size for unit in units for file in unit.files)
     meter = _Meter(progress, total)
     extras = [_check_unit(unit, meter) for unit in units]
@@ -142,7 +152,8 @@ def verify_capture(folder: Path, progress: Progress | None = None) -> CaptureVer
         )
         for unit, extra in zip(units, extras, strict=True)
     )
-    return CaptureVerdict(str(folder), _overall(verdicts, faults), verdicts, tuple(faults))
+    overall = _overall(verdicts, faults)
+    return CaptureVerdict(str(folder), overall, verdicts, tuple(faults), says.config_only, says.not_whole)
 
 
 def _verdict(faults: list[Fault]) -> Verdict:
@@ -182,13 +193,21 @@ class _Known:
     why: str | None
 
 
-def _known_units(folder: Path, faults: list[Fault]) -> dict[str, _Known] | None:
-    """Folder -> unit; None where capture.json does not tell (a fault says so)."""
+@dataclass(frozen=True)
+class _State:
+    """What capture.json says. ``units`` by folder; None where it does not tell (a fault says so)."""
+
+    units: dict[str, _Known] | None = None
+    config_only: bool = False
+    not_whole: tuple[str, ...] = ()
+
+
+def _read_state(folder: Path, faults: list[Fault]) -> _State:
     try:
         data = _load(folder / _STATE)
         if data.get("format") != _FORMAT:
             faults.append(Fault("state", _STATE, f"format {data.get('format')!r}"))
-            return None
+            return _State()
         here = _text(data, "here")
         known: dict[str, _Known] = {}
         for unit in _list(data, "units"):
@@ -197,12 +216,13 @@ def _known_units(folder: Path, faults: list[Fault]) -> dict[str, _Known] | None:
             state = mine.get("state")
             why = "; ".join(str(r) for r in mine.get("reasons", [])) or str(state or "not begun")
             known[_text(unit, "folder")] = _Known(_text(unit, "name"), None if state == "complete" else why)
-        return known
+        lacking = tuple(_text(u, "name") for u in _list(data, "units") if u.get("whole") is False)
+        return _State(known, data.get("config_only") is True, lacking)
     except FileNotFoundError:
         faults.append(Fault("no-state", _STATE))
     except (OSError, _Malformed, AttributeError, TypeError) as error:
         faults.append(Fault("state", _STATE, str(error)))
-    return None
+    return _State()
 
 
 def _units(folder: Path, present: list[str], known: dict[str, _Known] | None) -> Iterator[_Unit]:
@@ -210,6 +230,8 @@ def _units(folder: Path, present: list[str], known: dict[str, _Known] | None) ->
         entry = (known or {}).get(name)
         if (folder / name / _MANIFEST).is_file():
             yield _read_unit(folder / name)
+        elif entry is not None and entry.why is None:  # it was finished, and is gone
+            yield _Unit(folder / name, entry.name, faults=[Fault("missing", f"{name}/{_MANIFEST}")])
         elif entry is not None:
             yield _Unit(folder / name, entry.name, faults=[Fault("unfinished", detail=entry.why or "")])
         else:
@@ -315,6 +337,32 @@ def _check_unit(unit: _Unit, meter: _Meter) -> tuple[str, ...]:
     known = {file.path for file in unit.files} | {_MANIFEST, _SUMS}
     found = (path.relative_to(unit.folder).as_posix() for path in _walk(unit.folder))
     return tuple(sorted(name for name in found if name not in known))
+
+
+def _root_faults(folder: Path) -> Iterator[Fault]:
+    """What lies beside the units: the scripts, what they read, and the page. capture.json changes and has no hash."""
+    try:
+        lines = (folder / _SUMS).read_text("utf-8", "surrogateescape").splitlines()
+    except FileNotFoundError:
+        if (folder / _RESTORE).exists():
+            yield Fault("no-root", _SUMS)
+        return
+    except OSError as error:
+        yield Fault("no-root", _SUMS, error.strerror or str(error))
+        return
+    for line in lines:
+        match = _SUMS_LINE.fullmatch(line)
+        if match is None or not _PLAIN.fullmatch(match[3]):
+            yield Fault("root", _SUMS, f"not understood: {line[:80]}")
+            continue
+        try:
+            with (folder / match[3]).open("rb") as file:
+                good = hashlib.file_digest(file, "sha256").hexdigest() == match[2]
+        except OSError as error:
+            yield Fault("root", match[3], error.strerror or str(error))
+        else:
+            if not good:
+                yield Fault("root", match[3])
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rehost_payload.repair.model import Finding, VolumeRef
+from rehost_payload.repair.model import Finding, Severity, VolumeRef
 
 FORMAT = 1
 """Version of manifest.json and host.json."""
+NOT_WHOLE = (Severity.FATAL, Severity.BLOCKER)
+"""Findings of these weights mean that something is not in the capture, however well the rest was copied."""
 
 
 class Role(StrEnum):
@@ -161,6 +163,7 @@ class CapturePlan:
     host: str
     units: tuple[CaptureUnit, ...]
     findings: tuple[Finding, ...] = ()
+    config_only: bool = False
 
     @property
     def size(self) -> int:

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rehost_payload.capture.assess import assess
+from rehost_payload.capture.copy_journal import JOURNAL
+from rehost_payload.capture.copy_state import STATE
 from rehost_payload.capture.find import find_host
 from rehost_payload.capture.found import FoundFile, FoundHost, FoundMachine, MachineFile
+from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.model import (
     CaptureChoices,
     CaptureFile,
@@ -18,13 +21,16 @@ from rehost_payload.capture.model import (
     SourceRef,
 )
 from rehost_payload.capture.names import MOST_FOLDER, Names, safe_name
+from rehost_payload.capture.restore.data import RESTORE
+from rehost_payload.capture.restore.scripts import NAMES as SCRIPT_NAMES
 from rehost_payload.capture.selection import selected, unit_ids
 from rehost_payload.capture.summary import summarize
 from rehost_payload.repair.model import Finding, VolumeRef
 from rehost_payload.system.protocol import Progress, System
 
 HOST, ORPHANS = "host", "orphans"
-_RESERVED = (HOST, ORPHANS, "index.html", "host.json", "manifest.json", "SHA256SUMS")
+# what stands in the capture's own folder beside the units' folders
+_RESERVED = (HOST, ORPHANS, "index.html", STATE, JOURNAL, RESTORE, MANIFEST, SUMS, *SCRIPT_NAMES)
 _LARGE = frozenset(
     {
         Role.DISK,
@@ -69,6 +75,7 @@ def plan(found: FoundHost, choices: CaptureChoices, findings: Sequence[Finding] 
         host=found.name,
         units=units,
         findings=tuple(f for f in findings if f.subject not in subjects),
+        config_only=choices.config_only,
     )
 
 

@@ -23,7 +23,8 @@ def readable_folder(folder: Path) -> DirectoryTarget:
 
 
 def folder_target(folder: Path, root: Path = Path("/")) -> DirectoryTarget:
-    """The folder must exist. Raises SystemError_ ("absent", "permission", "unusable-target")."""
+    """The folder must exist. Raises SystemError_ ("absent", "permission", "read-only",
+    "unusable-target")."""
     if os.name != "posix":
         raise SystemError_("unusable-target", NOT_HERE)
     try:
@@ -33,6 +34,8 @@ def folder_target(folder: Path, root: Path = Path("/")) -> DirectoryTarget:
         raise SystemError_("absent", f"{folder}: {error.strerror}") from error
     if not place.is_dir():
         raise SystemError_("absent", f"{folder} is no folder")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise SystemError_("read-only", f"{folder} lies on a file system that is mounted read-only")
     if not os.access(place, os.W_OK):
         raise SystemError_("permission", f"{folder} cannot be written")
     kind, disk, below = _mount(device, root)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -216,12 +218,21 @@ def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
 
 
 def _present(folders: tuple[Path, ...], system: System | None) -> Iterator[Present]:
-    from rehost_payload.capture.copy_state import find_captures
+    from rehost_payload.capture.copy_state import STATE, find_captures, read_state
     from rehost_payload.capture.on_volumes import present_on_volumes
     from rehost_payload.capture.present import Present, as_it_lies
     from rehost_payload.system.folder_target import readable_folder
 
     for folder in folders:
+        if not folder.is_dir():
+            raise click.ClickException(f"{folder}: {os.strerror(errno.ENOENT)}")
+        place = folder.resolve()
+        if (place / STATE).is_file():  # it is one itself
+            target = readable_folder(place.parent)
+            own = read_state(target, place.name)
+            if own is not None:
+                yield Present(str(folder), as_it_lies(own, target, place.name))
+            continue
         target = readable_folder(folder)
         for name, state in find_captures(target).items():
             yield Present(str(folder), as_it_lies(state, target, name))
@@ -310,7 +321,7 @@ def verify(folder: Path, json_: bool, language: str | None) -> None:
         click.echo(json.dumps(plain(verdict), indent=1))
     else:
         print_lines(list(_lines(verdict, texts)))
-    sys.exit(0 if verdict.verdict is Verdict.PASS else NOT_PASSED)
+    click.get_current_context().exit(0 if verdict.verdict is Verdict.PASS else NOT_PASSED)
 
 
 def _lines(verdict: CaptureVerdict, t: Texts) -> Iterator[str]:
@@ -322,6 +333,10 @@ def _lines(verdict: CaptureVerdict, t: Texts) -> Iterator[str]:
     yield t("capturecheck.overall", verdict=t(f"verdict.{verdict.verdict.value}"))
     key = {"PASS": "passed", "FAIL": "failed", "UNKNOWN": "unknown"}[verdict.verdict.value]
     yield t(f"capturecheck.{key}")
+    if verdict.config_only:
+        yield t("capturecheck.config-only")
+    if verdict.not_whole:
+        yield t("capturecheck.not-whole", names=", ".join(verdict.not_whole))
 
 
 def _unit_lines(unit: UnitVerdict, t: Texts) -> Iterator[str]:

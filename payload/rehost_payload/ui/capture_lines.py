@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rehost_payload.capture.copy_estimate import Estimate
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, UnitState
-from rehost_payload.capture.model import CaptureUnit
+from rehost_payload.capture.model import NOT_WHOLE, CaptureUnit
 from rehost_payload.capture.present import Present, together
 from rehost_payload.capture.targets import Candidate
 from rehost_payload.repair.model import Diagnosis
@@ -15,7 +15,6 @@ from rehost_payload.ui import describe
 from rehost_payload.ui.capture_page import summary
 from rehost_payload.ui.capture_show import CapturePage
 from rehost_payload.ui.capture_work import (
-    NOT_WHOLE,
     BadOrders,
     CaptureOutcome,
     ChosenTarget,

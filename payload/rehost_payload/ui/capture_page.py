@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rehost_payload import __version__
 from rehost_payload.capture.contents import CaptureContents
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
-from rehost_payload.capture.model import Manifest
-from rehost_payload.repair.model import Severity
+from rehost_payload.capture.model import NOT_WHOLE, Manifest
 from rehost_payload.ui import describe, show
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.report import SEVERITY_CLASS
@@ -30,13 +29,18 @@ _MOST_REASONS = 5
 
 
 def summary(state: CaptureState, machines: Sequence[UnitState], t: Texts) -> str:
-    """ "2 good copies of 7 machines", or how far it is."""
+    """ "2 good copies of 7 machines", or how far it is; and what that leaves out."""
     goods = [u.good_copies for u in machines or state.units]
     least = min(goods, default=0)
     whole = sum(1 for count in goods if count)
     if least:
-        return t("capture.copies-one" if least == 1 else "capture.copies", copies=least, count=len(goods))
-    return t("capture.copies-partly", good=whole, count=len(goods))
+        text = t("capture.copies-one" if least == 1 else "capture.copies", copies=least, count=len(goods))
+    else:
+        text = t("capture.copies-partly", good=whole, count=len(goods))
+    if state.config_only:
+        text = t("capture.copies-config", summary=text)
+    names = ", ".join(_name(u, t) for u in machines if not u.whole)
+    return t("capture.copies-not-whole", summary=text, names=names) if names else text
 
 
 def to_html(contents: CaptureContents, first: str) -> str:
@@ -74,7 +78,7 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
     good = all(u.good_copies for u in machines or state.units)
     seen = [target for target in state.targets if target.code != UNSEEN]
     whole = all(u.good_copies >= len(seen) for u in state.units)
-    fatal = any(f.severity in (Severity.FATAL, Severity.BLOCKER) for f in findings)
+    fatal = any(f.severity in NOT_WHOLE for f in findings)
     return {
         "t": t,
         "language": t.language,

@@ -20,7 +20,7 @@ from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.found import FoundHost
-from rehost_payload.capture.model import CaptureChoices, CapturePlan
+from rehost_payload.capture.model import NOT_WHOLE, CaptureChoices, CapturePlan
 from rehost_payload.capture.on_volumes import captures_on_volumes
 from rehost_payload.capture.plan import find_and_plan
 from rehost_payload.capture.selection import unknown_machines
@@ -44,8 +44,6 @@ _BLOCKERS = {
     "capture.target-small": "no-space",
     "capture.target-is-source": "source-disk",
 }
-NOT_WHOLE = (Severity.FATAL, Severity.BLOCKER)
-"""Findings of these weights mean that something is not in the capture, however well the rest was copied."""
 Refusal = tuple[str, str, str]
 """Code, subject, detail: nothing was copied, and why."""
 
@@ -168,6 +166,8 @@ def prepare(
     if unknown:
         names = [m.name for m in found.machines]
         raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
+    if orders.windows is not None and (found.windows is None or found.windows.id != orders.windows):
+        raise BadOrders("unknown-windows", orders.windows, sorted(w.id for w in found.hosts))
     resumed, others = _earlier(system, plan, targets)
     judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
     # what is there already needs no room: how much is still needed, the copy engine knows
@@ -193,6 +193,8 @@ def _beside(plan: CapturePlan, targets: Sequence[ChosenTarget], system: System) 
 def refused(prepared: Prepared, system: System) -> Refusal | None:
     """What is wrong with the targets as far as it can be seen without opening one for writing. What only shows then,
     `run` says."""
+    if not any(unit.files for unit in prepared.plan.units):
+        return "nothing", ", ".join(t.name for t in prepared.targets), ""
     for target in prepared.targets:
         if target.volume is not None and target.volume.unfit is not None:
             return target.volume.unfit, target.name, target.volume.volume.file_system.value

@@ -197,6 +197,9 @@ def test_more_and_less_than_captured(folder: Path) -> None:
     (fault,) = of(folder, "mail").faults
     assert (fault.code, fault.detail) == ("unfinished", "stick unplugged")
     assert verify_capture(folder).verdict is Verdict.FAIL
+    shutil.rmtree(folder / "db")  # it was complete
+    (fault,) = of(folder, "db").faults
+    assert (fault.code, fault.path) == ("missing", "db/manifest.json")
 
 
 def test_without_its_state_nobody_knows_what_should_be_there(folder: Path) -> None:

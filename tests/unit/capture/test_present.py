@@ -58,7 +58,7 @@ def test_two_copies_are_counted_where_both_disks_are_here() -> None:
     copy(plan, source, a, b)
     (capture,) = together(present(a, b))
     assert (capture.state.good_copies, capture.absent) == (2, ())
-    assert f"{NAME}: 2 good copies of 2 virtual machines" in lines(a, b)
+    assert f"{NAME}, on the disks that are here: 2 good copies of 2 virtual machines" in lines(a, b)
 
 
 def test_a_disk_that_was_formatted_since_or_is_away_is_no_copy() -> None:

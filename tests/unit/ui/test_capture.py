@@ -44,6 +44,7 @@ from rehost_payload.ui.cli import rehost, run
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import LANGUAGES, Texts
+from support import hyperv_host
 from support.disks import MIB, ntfs_volume
 from support.hyperv_host import SECOND, TEST_A, TEST_B, Host, child_of, make_host, vhdx
 
@@ -212,15 +213,121 @@ def test_rings_of_disks_are_captured_as_they_are(targets: tuple[Path, Path], tmp
     assert state.good_copies == 1
 
 
-def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
-    code, _ = call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
+def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture) -> None:
+    code, out = call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
     folder = folder_of(targets[0])
     assert code == 0
+    # nobody may take it for a copy of the machines, wherever he looks
+    said = "Configurations only, without the disks: 1 good copy of 1 virtual machines"
+    assert said in out
+    assert said in (folder / "index.html").read_text()
+    assert run(rehost, ["capture", "list", str(targets[0])]) == 0
+    assert said in capsys.readouterr().out
+    assert run(rehost, ["capture", "verify", str(folder)]) == 0
+    assert "the machines' disks were left out and are not in it" in capsys.readouterr().out
     assert not list(folder.rglob("*vhdx"))
     (web,) = json.loads((folder / "restore.json").read_text())["machines"]
     assert len(web["not_captured"]) == 3
     assert "own arrays, under their old letters" in (folder / "index.html").read_text()
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 2 << 20
+
+
+def test_a_machine_that_is_not_whole_is_named_wherever_copies_are_counted(
+    call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture
+) -> None:
+    """sql has a disk that is no file: "good copies" alone would be believed by whoever erases the server."""
+    _, out = call("--to", targets[0], "--yes", "--no-orphans", "--vm", "sql", "--vm", "web01")
+    said = (
+        "1 good copy of 2 virtual machines. Not all of these can be captured from here, or something must be"
+    )
+    assert said in " ".join(out.split())
+    assert said in (folder_of(targets[0]) / "index.html").read_text()
+    run(rehost, ["capture", "list", str(targets[0])])
+    assert re.search(rf"{re.escape(said)} done first: sql$", capsys.readouterr().out, re.M)
+    assert run(rehost, ["capture", "verify", str(folder_of(targets[0]))]) == 0
+    assert "index.html says what): sql" in capsys.readouterr().out
+
+
+def test_the_captures_own_files_are_verified(
+    call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture
+) -> None:
+    """What the restore scripts read, and the scripts, are as worth of trust as the disks."""
+    call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
+    folder = folder_of(targets[0])
+    assert verify_capture(folder).faults == ()
+    for name in ("restore.json", "Restore-VM.ps1", "index.html"):
+        before = (folder / name).read_bytes()
+        for harm in (before + b" ", before[:-1], None):
+            (folder / name).unlink()
+            if harm is not None:
+                (folder / name).write_bytes(harm)
+            verdict = verify_capture(folder)
+            assert (verdict.verdict, [(f.code, f.path) for f in verdict.faults]) == (
+                Verdict.FAIL,
+                [("root", name)],
+            )
+            (folder / name).write_bytes(before)
+    (folder / "restore.json").write_text("{}")
+    assert run(rehost, ["capture", "verify", str(folder)]) == 3
+    assert "restore.json: is not as it was written: 'rehost capture scripts'" in capsys.readouterr().out
+    assert run(rehost, ["capture", "scripts", str(folder)]) == 0
+    assert verify_capture(folder).verdict is Verdict.PASS
+    (folder / "SHA256SUMS").unlink()
+    verdict = verify_capture(folder)
+    assert (verdict.verdict, [f.code for f in verdict.faults]) == (Verdict.UNKNOWN, ["no-root"])
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  ../../etc/passwd\n")
+    assert [f.code for f in verify_capture(folder).faults] == ["root"]
+
+
+def test_a_machine_may_be_called_like_the_captures_own_files(
+    targets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "host").mkdir()
+    more = {}
+    names = (
+        "capture.json",
+        "Capture.Journal",
+        "restore.json",
+        "Restore-VM.ps1",
+        "index.html",
+        "SHA256SUMS",
+        "Host",
+    )
+    for name in names:
+        identifier = hyperv_host.guid(name)
+        disk = f"D:\\odd\\{identifier}.vhdx"
+        vm = hyperv_host.Vm(identifier, name, [("SCSI", 0, 0, "VHD", disk)])
+        more[f"D:\\odd\\Virtual Machines\\{identifier}.vmcx"] = hyperv_host.vmcx(
+            hyperv_host.configuration(vm)
+        )
+        more[disk] = hyperv_host.vhd(name)
+    server = hyperv_host.make_host(tmp_path / "host", more=more)
+    words = [word for image in server.images for word in ("--image", str(image))]
+    words += [word for name in names for word in ("--vm", name)]
+    assert run(rehost, ["capture", *words, "--to", str(targets[0]), "--yes", "--config-only"]) == 0
+    assert verify_capture(folder_of(targets[0])).verdict is Verdict.PASS
+
+
+def test_without_anything_to_capture_nothing_is_written(
+    targets: tuple[Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "empty.img").write_bytes(bytes(1 << 20))
+    images = ["--image", str(tmp_path / "empty.img")]
+    assert run(rehost, ["capture", *images, "--to", str(targets[0]), "--yes"]) == 5
+    assert "Nothing was found on the disks that could be captured" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert list(targets[0].iterdir()) == []
+
+
+def test_a_list_of_what_is_no_folder_or_a_capture_itself(
+    call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture
+) -> None:
+    assert run(rehost, ["capture", "list", str(targets[0] / "absent")]) == 1
+    assert "absent: No such file or directory" in capsys.readouterr().err
+    call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
+    assert run(rehost, ["capture", "list", str(folder_of(targets[0]))]) == 0
+    assert "1 of 1 machines good" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
@@ -242,6 +349,10 @@ def test_without_a_yes_nothing_is_written(call: Callable[..., Any], targets: tup
     [
         (["--yes"], "name a target"),
         (["--to", "TARGET", "--vm", "nobody", "--yes"], "no such machine: nobody (there are: dc01, sql"),
+        (
+            ["--to", "TARGET", "--windows", "disk7p1:\\X", "--yes"],
+            "with Hyper-V: disk7p1:\\X (there are: disk1p3:",
+        ),
         (["--to", "label:NONE", "--yes"], "no such target: label:NONE"),
         (["--to", "TARGET", "--to", "TARGET", "--to", "TARGET", "--yes"], "cannot be used"),
         (["verify", "TARGET"], "do not go with 'verify'"),
@@ -279,12 +390,13 @@ def test_the_command_of_page_and_readme_checks_everything(
             "\n"
         )
 
-    assert said() == ["dc01/ OK", "host/ OK", "web01/ OK", ""]
+    assert said() == ["./ OK", "dc01/ OK", "host/ OK", "web01/ OK", ""]
     disk = next(folder.glob("dc01/**/*.vhd"))
     data = bytearray(disk.read_bytes())
     data[100] ^= 1
     disk.write_bytes(data)
     (folder / "web01/SHA256SUMS").unlink()
+    (folder / "restore.json").write_bytes((folder / "restore.json").read_bytes().replace(b"D:", b"E:"))
     assert [text for text in said() if text.endswith("OK")] == ["host/ OK"]
 
 
