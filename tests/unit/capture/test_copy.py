@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -26,6 +27,8 @@ from rehost_payload.capture.copy_state import find_captures
 from rehost_payload.capture.copy_verify import EarlyCheck
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import CapturePlan, Manifest
+from rehost_payload.formats.exfat import ExfatVolume
+from rehost_payload.formats.source import BytesSource
 from rehost_payload.repair.model import Verdict
 from rehost_payload.system.capture_target import TargetInfo
 from rehost_payload.system.directory_target import DirectoryTarget
@@ -346,6 +349,39 @@ def test_a_full_target_is_refused_before_the_start() -> None:
         copy(plan, source, first, second)
     assert (error.value.code, error.value.subject) == ("no-space", "disk b")
     assert [list(first.names("")), list(second.names(""))] == [[], []]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or None in (shutil.which("mkfs.exfat"), shutil.which("mount.exfat-fuse")),
+    reason="mounting exFAT needs root, exfatprogs and exfat-fuse",
+)
+def test_a_real_exfat_volume(tmp_path: Path) -> None:
+    """As target, with names that are not ASCII; its own fsck and our reader judge it afterwards."""
+    image, place = tmp_path / "image", tmp_path / "mounted"
+    image.write_bytes(bytes(48 << 20))
+    place.mkdir()
+    subprocess.run(["mkfs.exfat", image], check=True, capture_output=True)
+    files = {"Größe 日本 😀.vhdx": content("a", 1_000_001), "leer": b"", "zeros": bytes(70_000)}
+    plan = plan_of(unit("web 01", files))
+    source = Source({f"web 01/{name}": data for name, data in files.items()})
+    loop = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True).stdout.strip()
+    if not loop or subprocess.run(["mount.exfat-fuse", loop, place], capture_output=True).returncode:
+        if loop:
+            subprocess.run(["losetup", "-d", loop], check=True)
+        pytest.skip("exFAT cannot be mounted here")
+    try:
+        target = DirectoryTarget(place, TargetInfo("a", "a", "exfat"))
+        for _ in range(2):
+            assert run_copy(plan, source, [target], settings=SETTINGS).state.good_copies == 1
+        assert verify_capture(place / NAME).verdict is Verdict.PASS
+        sha256sum(place / NAME)
+    finally:
+        subprocess.run(["umount", place], check=True)
+        subprocess.run(["losetup", "-d", loop], check=True)
+    subprocess.run(["fsck.exfat", "-n", image], check=True, capture_output=True)
+    reader = ExfatVolume(BytesSource(image.read_bytes()))
+    for name, data in files.items():
+        assert reader.read(f"\\{NAME}\\web 01\\{name}") == data
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

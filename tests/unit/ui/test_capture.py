@@ -37,9 +37,11 @@ from rehost_payload.capture.restore.scripts import scripts
 from rehost_payload.repair.model import Finding, ResultWord, Severity, Verdict
 from rehost_payload.system import folder_target
 from rehost_payload.system.folder_target import readable_folder
+from rehost_payload.system.images import ImageSystem
 from rehost_payload.ui import capture_page, capture_work
 from rehost_payload.ui.capture_lines import outcome_lines, progress_text, time_text
-from rehost_payload.ui.capture_work import CaptureOutcome
+from rehost_payload.ui.capture_work import CaptureOrders, CaptureOutcome, prepare, resolve
+from rehost_payload.ui.capture_work import run as capture_run
 from rehost_payload.ui.cli import rehost, run
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.show import Page
@@ -176,6 +178,35 @@ def test_a_disk_that_changed_between_two_runs_is_copied_again(
     assert {p: p.stat().st_ino for p in folder.rglob("*.avhdx")} == others
     sha256sum(folder)
     assert verify_capture(folder).verdict is Verdict.PASS
+
+
+def test_a_folder_that_changes_after_it_was_looked_at(targets: tuple[Path, Path], tmp_path: Path) -> None:
+    """One disk grows, one vanishes: the first is copied as it is now, the second is named, the rest is good."""
+    (tmp_path / "host").mkdir()
+    server = make_host(tmp_path / "host")
+    place = "D:\\VMs\\web01\\Virtual Hard Disks\\web01.vhdx"
+    grown = server.files[place] + b"grown" * 500_000
+
+    def change(measure: object) -> None:
+        with ntfs_volume(*server.place("D")) as volume:
+            volume.write(place[2:], grown)
+            volume.delete("\\Disks\\sql-os.vhdx")
+
+    orders = CaptureOrders((str(targets[0]),), ("web01", "sql"))
+    with ImageSystem(server.images) as system:
+        prepared = prepare(system, orders, resolve(orders.targets, None), lambda *_: None)
+        outcome = capture_run(prepared, system, "en", starting=change)
+    assert outcome.word is ResultWord.INCOMPLETE
+    assert {u.name: u.good_copies for u in outcome.machines} == {"web01": 1, "sql": 0}
+    folder = folder_of(targets[0])
+    (disk,) = folder.rglob("web01.vhdx")
+    assert disk.read_bytes() == grown
+    sha256sum(folder)
+    verdicts = {unit.folder: unit.verdict for unit in verify_capture(folder).units}
+    assert verdicts == {"web01": Verdict.PASS, "host": Verdict.PASS, "sql": Verdict.FAIL}
+    shown = " ".join(" ".join(outcome_lines(outcome, Page(Names(None, Texts("en")), 79))).split())
+    assert "sql has no good copy" in shown
+    assert "sql-os.vhdx is not there any more" in shown
 
 
 def test_images_that_are_inserted_on_request(
