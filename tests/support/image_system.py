@@ -6,6 +6,7 @@ test break things: it is called before every write with what is about to be done
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,24 @@ class ImageVolume:
     def remove(self, path: str) -> None:
         self.fail("remove", path)
         disks.delete_file(*self._layout(), path)
+
+
+def tree_of(reader: FileSystemReader) -> dict[str, str]:
+    """Every file and folder of a volume, by what it holds; folders end with a backslash. NTFS' own are left out."""
+    found: dict[str, str] = {}
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        for entry in reader.listdir(folder or "\\"):
+            path = f"{folder}\\{entry.name}"
+            if entry.name.startswith("$"):
+                continue
+            if entry.is_directory:
+                pending.append(path)
+                found[path + "\\"] = ""
+            else:
+                found[path] = hashlib.sha256(reader.read(path)).hexdigest()
+    return found
 
 
 def _nothing(what: str, where: str) -> None:

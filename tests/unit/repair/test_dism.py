@@ -25,7 +25,7 @@ from support.catalogs import make_catalog
 from support.disks import DiskLayout
 from support.driver_image import make_driver
 from support.hives import dword, sz
-from support.image_system import ImageDisk, ImageVolume
+from support.image_system import ImageDisk, ImageVolume, tree_of
 from support.made_up_dism import CATALOGS, CONFIG, SETUP_LOG, STORE, SYSTEM, MadeUpDism
 from support.win32_machine import Device, FakeDisk, Machine, Part, pci
 
@@ -99,22 +99,8 @@ class Lab:
 
     def tree(self) -> dict[str, str]:
         """Every file and folder of the Windows volume, by what it holds."""
-        found: dict[str, str] = {}
         part = self.disk.windows
-        reader = open_filesystem(SliceSource(ImageDisk(self.disk.path, True), part.offset, part.size))
-        pending = [""]
-        while pending:
-            folder = pending.pop()
-            for entry in reader.listdir(folder or "\\"):
-                path = f"{folder}\\{entry.name}"
-                if entry.name.startswith("$"):
-                    continue
-                if entry.is_directory:
-                    pending.append(path)
-                    found[path + "\\"] = ""
-                else:
-                    found[path] = hashlib.sha256(reader.read(path)).hexdigest()
-        return found
+        return tree_of(open_filesystem(SliceSource(ImageDisk(self.disk.path, True), part.offset, part.size)))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from support import disks, hives, infs, windows
 from support.disks import DiskLayout
 from support.driver_packages import IDS, database_hive, driver, package
 from support.hives import dword
-from support.image_system import ImageMachine
+from support.image_system import ImageMachine, tree_of
 
 from .test_power_cut import Fuse, PowerCut
 
@@ -124,21 +124,8 @@ class Lab:
 
     def tree(self) -> dict[str, str]:
         """Every file and folder of the Windows volume, by what it holds; folders end with a backslash."""
-        found: dict[str, str] = {}
         with reading(self.machine, self.volume) as reader:
-            pending = [""]
-            while pending:
-                folder = pending.pop()
-                for entry in reader.listdir(folder or "\\"):
-                    path = f"{folder}\\{entry.name}"
-                    if entry.name.startswith("$"):
-                        continue
-                    if entry.is_directory:
-                        pending.append(path)
-                        found[path + "\\"] = ""
-                    else:
-                        found[path] = hashlib.sha256(reader.read(path)).hexdigest()
-        return found
+            return tree_of(reader)
 
 
 @pytest.fixture(scope="module")
