@@ -53,6 +53,7 @@ from rehost_payload.ui.texts import Texts
 _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # evidence of one group of findings on the screen; the report has all of it
 _EVIDENCE = 2
+_EVIDENCE_OF_DRIVERS = 8  # why each package at hand was or was not taken
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ class Page:
             yield from self.labelled(self.t("show.cause"), part(first, "explain", self.names) or "")
             yield from self.labelled(*remedy(first, self.names))
         evidence = [line for f in group for line in f.evidence]
-        for line in evidence[:_EVIDENCE]:
+        most = _EVIDENCE_OF_DRIVERS if first.id.startswith("driver.") else _EVIDENCE
+        for line in evidence[:most]:
             yield from self.labelled(self.t("show.evidence"), line)
-        if len(evidence) > _EVIDENCE:
-            yield from self.wrap(self.t("show.more", count=len(evidence) - _EVIDENCE), 4)
+        if len(evidence) > most:
+            yield from self.wrap(self.t("show.more", count=len(evidence) - most), 4)
 
     # --- plan ----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pytest
 
 from rehost_payload.ui.cli import rehost, run
 from rehost_payload.ui.pretend import pretended
-from support import windows
+from support import packages, signing, windows
 from support.disks import MIB, DiskLayout
 
 
@@ -80,3 +80,15 @@ def test_would_it_start_behind_that_card(
     for command in ("diagnose", "survey", "verify"):
         assert run(rehost, [command, "--pci", "9005:028D"]) == 2
         assert "--image" in capsys.readouterr().err
+
+
+def test_why_a_package_is_not_taken_is_on_the_screen(
+    capsys: pytest.CaptureFixture[str], server: DiskLayout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packages.put(tmp_path / "p", signer=signing.vendor())
+    monkeypatch.setenv("REHOST_DRIVERS", f"{tmp_path}:/nothing/here")
+    arguments = ["--lang", "en", "--image", str(server.path), "--pci", "9005:028F:9005:0800"]
+    assert run(rehost, ["diagnose", *arguments]) == 3
+    out = "".join(capsys.readouterr().out.split())  # long paths are broken anywhere
+    assert "exraid.inf:nottaken,exraid.catisnotsignedbyMicrosoft" in out
+    assert "/nothing/here:thereisnosuchfolder" in out
