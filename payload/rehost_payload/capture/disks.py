@@ -17,8 +17,9 @@ from rehost_payload.formats.disk_chain import (
 )
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive_base import filetime
-from rehost_payload.formats.vhd import parse_vhd
-from rehost_payload.formats.vhdx import is_vhdx, parse_vhdx
+from rehost_payload.formats.source import ByteSource
+from rehost_payload.formats.vhd import Vhd, is_vhd, parse_vhd
+from rehost_payload.formats.vhdx import Vhdx, is_vhdx, parse_vhdx
 
 
 class Disks:
@@ -45,7 +46,7 @@ class Disks:
             return FoundDisk(file, None)  # the description of a shared disk; its contents are in .avhdx files
         try:
             source = self._places.reader(place.volume).open(place.path)
-            return FoundDisk(file, parse_vhdx(source) if is_vhdx(source) else parse_vhd(source))
+            return FoundDisk(file, _virtual_disk(file, source))
         except (FormatError, OSError) as error:
             return FoundDisk(file, None, str(error))
 
@@ -131,6 +132,12 @@ class Disks:
         wanted = wanted_parents(child.disk) if child.disk is not None else ()
         found = [d for i in wanted for d in self._by_identity.get(i, ()) if d is not child]
         return found[0] if len(found) == 1 else None
+
+
+def _virtual_disk(file: FoundFile, source: ByteSource) -> Vhd | Vhdx:
+    """By its content, as either may have any name; where that is neither, the name says what is missing in it."""
+    named_vhdx = file.path.lower().endswith("vhdx") and not is_vhd(source)
+    return parse_vhdx(source) if named_vhdx or is_vhdx(source) else parse_vhd(source)
 
 
 def _listed(paths: tuple[str, ...]) -> str:

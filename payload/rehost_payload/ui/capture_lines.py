@@ -166,7 +166,9 @@ def outcome_lines(outcome: CaptureOutcome, page: Page) -> list[str]:
     out += page.wrap(t.part("result", word, "title") or word)
     out += shortfalls(outcome, page)
     if outcome.state is not None:
-        out += page.wrap(t("capture.where", folder=outcome.plan.name))
+        written = ", ".join(target.name for target in outcome.state.targets if not target.code)
+        if written:  # a target that failed has no page
+            out += page.wrap(t("capture.where", targets=written, folder=outcome.plan.name))
     # the same word after a repair has another next step
     whole = outcome.state is not None and not any(_lacking(u) for u in outcome.state.units)
     parts = ("capture-next-finding", "capture-next", "next") if whole else ("capture-next", "next")

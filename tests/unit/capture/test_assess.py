@@ -37,6 +37,7 @@ from support.hyperv_host import (
     guest_state,
     guid,
     make_host,
+    vhd,
     vhdx,
     vmcx,
 )
@@ -176,6 +177,14 @@ def test_disks_that_do_not_fit(
     assert {p for p in host.files if not p.endswith(".iso")} <= captured
     targets = [f.target.casefold() for u in made.units for f in u.files]
     assert len(targets) == len(set(targets))
+
+
+def test_a_disk_without_any_signature_is_measured_by_its_name(tmp_path: Path) -> None:
+    """A footer of the older format is not what anybody looks for in a .vhdx file."""
+    wiped, swapped = f"{DISKS}\\web01.vhdx", "D:\\Disks\\sql-os.vhdx"
+    _, made = look(make_host(tmp_path, more={wiped: bytes(70_000), swapped: vhd("sql")}).images)
+    (unread,) = (f for u in made.units for f in u.findings if f.id == "capture.disk-unread")
+    assert (unread.subject, "VHDX at byte 0x0: no file identifier" in unread.evidence[0]) == (WEB, True)
 
 
 def test_a_missing_parent_is_missing_in_the_plan(tmp_path: Path) -> None:

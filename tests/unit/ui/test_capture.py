@@ -503,6 +503,7 @@ def test_a_target_that_failed_is_explained_where_the_result_stands() -> None:
     )
     shown = " ".join(" ".join(outcome_lines(outcome, Page(Names(None, Texts("en")), 79))).split())
     assert "web01 (vm) has a good copy on disk a, and on no other target" in shown
+    assert "On disk a: Rehost-HV-1 (index.html there" in shown  # the other has none
     assert "Why: disk b: why" in shown
     assert "What you can do: Connect it again and start the same capture again." in shown
     assert "DO NOT ERASE THE SERVER" in shown
