@@ -282,12 +282,16 @@ def mbr_server(
 
 
 def install_pbr(disk: DiskLayout, part: PartitionLayout, code: bytes) -> None:
-    """Puts boot code into $Boot (16 sectors) and leaves the volume's parameters (bytes 11 to 83) alone."""
+    """Puts boot code into $Boot (16 sectors), and the first of them into its copy behind the volume's last sector, as
+    formatting does. The volume's parameters (bytes 11 to 83) stay.
+    """
     sectors = bytearray(code[:8192])
     old = disks.read_bytes(disk.path, part.offset, 512)
     sectors[11:84] = old[11:84]
     sectors[510:512] = b"\x55\xaa"
     disks.write_bytes(disk.path, part.offset, bytes(sectors))
+    total = int.from_bytes(old[0x28:0x30], "little")
+    disks.write_bytes(disk.path, part.offset + total * 512, bytes(sectors[:512]))
 
 
 # --- what goes wrong

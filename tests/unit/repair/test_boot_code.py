@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -137,7 +138,9 @@ def test_a_dirty_or_read_only_place_blocks(healthy: Survey) -> None:
 def codeless(disk: DiskLayout) -> DiskLayout:
     """Restored to a new disk: no code in its first sector, none in the volume, no active partition, a stale store."""
     disks.write_bytes(disk.path, 0, bytes(440))
-    disks.write_bytes(disk.path, disk.system.offset + 0x54, bytes(510 - 0x54))
+    (total,) = struct.unpack("<Q", disks.read_bytes(disk.path, disk.system.offset + 0x28, 8))
+    for sector in (0, total):  # and its copy
+        disks.write_bytes(disk.path, disk.system.offset + sector * 512 + 0x54, bytes(510 - 0x54))
     disk = windows.restored(disk)
     disks.set_active(disk, None)
     return disk
