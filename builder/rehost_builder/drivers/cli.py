@@ -42,7 +42,7 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
       3  a package is not usable, or none holds a boot driver
     """
     from rehost_builder.drivers.report import as_json, as_text
-    from rehost_builder.drivers.unpack import may_be_none, opened, with_archives
+    from rehost_builder.drivers.unpack import LIMITS, may_be_none, opened, with_archives
     from rehost_payload.drivers.catalogue import load_catalogue
     from rehost_payload.drivers.check import Kind, check_folder
     from rehost_payload.ui.progress import ProgressLine
@@ -63,7 +63,8 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
             reports += found
             if not found and (place not in packages or with_archives(place) == [place]):
                 click.echo(
-                    f"{place} holds no driver package: no INF file is in it (links are not followed)",
+                    f"{place} holds no driver package: no INF file is in it (links are not followed, "
+                    f"archives in archives opened {LIMITS.depth} deep)",
                     err=True,
                 )
     except OSError as e:

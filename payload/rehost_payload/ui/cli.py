@@ -18,6 +18,7 @@ import click
 from rehost_payload import __version__
 from rehost_payload.ui.exit_codes import EXIT_HELP, FAILED, INTERRUPTED, USAGE
 from rehost_payload.ui.lazy import Lazy
+from rehost_payload.ui.options import only_one
 from rehost_payload.ui.paths import InputPath
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def _sources(function: F) -> F:
     for option in (
         click.option(
             "--pci",
+            multiple=True,
+            callback=only_one,
             metavar="ID",
             help="Look at the images as if they were connected to this controller (9005:028D:9005:0552).",
         ),

@@ -24,6 +24,7 @@ from rehost_payload.formats.inf_target import (
 )
 from rehost_payload.formats.inf_text import MAX_SIZE
 from rehost_payload.ui.drivers_show import LoadedInf, as_json, as_text
+from rehost_payload.ui.options import only_one
 from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
 
@@ -153,6 +154,8 @@ def show(file: Path, targets: tuple[Target, ...], product: str, everything: bool
     "device",
     type=PCI,
     required=True,
+    multiple=True,
+    callback=only_one,
     metavar="ID",
     help="9005:028D, or with subsystem 9005:028D:9005:0552.",
 )
@@ -167,8 +170,10 @@ def show(file: Path, targets: tuple[Target, ...], product: str, everything: bool
     "--windows",
     "target",
     type=WINDOWS,
-    default="2016",
+    default=["2016"],
     show_default=True,
+    multiple=True,
+    callback=only_one,
     metavar="BUILD",
     help="The Windows: 14393, 10.0.14393 or 2016.",
 )

@@ -14,6 +14,7 @@ from rehost_payload.system.here import PRIVILEGE
 from rehost_payload.system.protocol import Progress, SystemError_
 from rehost_payload.ui.console import speaks_utf8
 from rehost_payload.ui.describe import Names
+from rehost_payload.ui.options import only_one
 from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.pretend import controllers_of
 from rehost_payload.ui.progress import ProgressLine
@@ -32,6 +33,8 @@ from rehost_payload.ui.texts import Texts, ascii_fold, clean, language_of
 )
 @click.option(
     "--pci",
+    multiple=True,
+    callback=only_one,
     metavar="ID",
     help="Look at the images as if they were connected to this controller (9005:028D:9005:0552).",
 )

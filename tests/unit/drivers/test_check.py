@@ -521,7 +521,8 @@ def test_nothing_to_check(tmp_path: Path) -> None:
         archive.writestr("readme.txt", "")
     assert run("--json", tmp_path).stdout.strip() == "[]"
     assert run(tmp_path).stderr.splitlines() == [
-        f"{tmp_path}/d.zip holds no driver package: no INF file is in it (links are not followed)"
+        f"{tmp_path}/d.zip holds no driver package: no INF file is in it (links are not followed, "
+        "archives in archives opened 2 deep)"
     ]
     missing = run(tmp_path / "nothing")
     assert missing.exit_code == 1

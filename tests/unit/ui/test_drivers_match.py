@@ -140,6 +140,8 @@ def test_a_card_that_is_not_known_is_asked_for(folder: Path) -> None:
     [
         ("", 2, "Missing option '--pci'"),
         ("--pci 9005", 2, "is no PCI ID"),
+        ("--pci 9005:028D --pci 9005:028F", 2, "'--pci': given 2 times; run the command once for each"),
+        ("--pci 9005:028D --windows 2016 --windows 2019", 2, "'--windows': given 2 times"),
         ("--pci 9005:028D --windows 3.11", 2, "is no Windows build"),
         ("--pci 9005:028D --class RAID", 2, "4 or 6 hex digits"),
         ("--pci 9005:028D --drivers /nothing/here", 1, "/nothing/here: No such file"),

@@ -80,6 +80,9 @@ def test_would_it_start_behind_that_card(
     for command in ("diagnose", "survey", "verify"):
         assert run(rehost, [command, "--pci", "9005:028D"]) == 2
         assert "--image" in capsys.readouterr().err
+        twice = [command, "--image", str(server.path), "--pci", "9005:028F:9005:0800", "--pci", "9005:028D"]
+        assert run(rehost, twice) == 2
+        assert "given 2 times" in capsys.readouterr().err
 
 
 def test_why_a_package_is_not_taken_is_on_the_screen(
