@@ -77,7 +77,8 @@ class Page:
         ) or [""]
 
     def heading(self, text: str) -> list[str]:
-        return ["", text, "-" * min(len(text), self.width)]
+        lines = self.wrap(text)
+        return ["", *lines, "-" * max(len(line) for line in lines)]
 
     def labelled(self, label: str, text: str, indent: int = 2) -> list[str]:
         return self.wrap(f"{label} {text}", indent, 2)

@@ -250,7 +250,7 @@ def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path]
     assert code == 0
     # nobody may take it for a copy of the machines, wherever he looks
     said = "Configurations only, without the disks: 1 good copy of 1 virtual machines"
-    assert said in out
+    assert said in " ".join(out.split())
     assert said in (folder / "index.html").read_text()
     assert run(rehost, ["capture", "list", str(targets[0])]) == 0
     assert said in capsys.readouterr().out
@@ -272,6 +272,7 @@ def test_a_machine_that_is_not_whole_is_named_wherever_copies_are_counted(
         "1 good copy of 2 virtual machines. Not all of these can be captured from here, or something must be"
     )
     assert said in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines()) <= 79
     assert said in (folder_of(targets[0]) / "index.html").read_text()
     run(rehost, ["capture", "list", str(targets[0])])
     assert re.search(rf"{re.escape(said)} done first: sql$", capsys.readouterr().out, re.M)
