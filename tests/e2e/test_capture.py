@@ -167,10 +167,10 @@ def test_a_host_is_captured_in_spite_of_a_pulled_disk_and_a_power_cut(
 
     with bench.machine("pulled") as vm:
         bench.plug(vm)
-        vm.wait_for(COPYING, 180)
+        vm.wait_for(COPYING, 300)
         vm.unplug("2")
         vm.wait_for("failed and is left out from here on", 60)
-        match = vm.wait_for(RESULT.pattern, 180)
+        match = vm.wait_for(RESULT.pattern, 480)
         assert (match[1], match[2]) == ("3", "incomplete"), vm.last_lines(60)
         assert "1 good copy of 5 virtual machines" in vm.text
         vm.wait_exit(60)
@@ -178,13 +178,13 @@ def test_a_host_is_captured_in_spite_of_a_pulled_disk_and_a_power_cut(
 
     with bench.machine("cut") as vm:
         bench.plug(vm)
-        vm.wait_for(COPYING, 180)
+        vm.wait_for(COPYING, 300)
         vm.kill()
         assert not RESULT.search(vm.text), "the power was cut too late"
 
     with bench.machine("resumed") as vm:
         bench.plug(vm)
-        match = vm.wait_for(RESULT.pattern, 240)
+        match = vm.wait_for(RESULT.pattern, 480)
         assert (match[1], match[2]) == ("0", "captured"), vm.last_lines(60)
         assert "2 good copies of 5 virtual machines" in vm.text
         vm.wait_exit(60)
@@ -211,6 +211,6 @@ def test_orders_that_fit_nothing_write_nothing(order: str, medium: Product, tmp_
         memory=512,
     )
     with machine as vm:
-        match = vm.wait_for(RESULT.pattern, 180)
+        match = vm.wait_for(RESULT.pattern, 480)
         assert (match[1], match[2]) == ("2", "usage"), vm.last_lines(40)
     assert digest(target.path) == before
