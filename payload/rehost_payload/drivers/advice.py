@@ -59,8 +59,9 @@ def advise(
     certain = best if best is not None and not best.subsystems else None
     reasons: list[str] = []
     if controller is None:
+        ask = "" if device.class_code else "; say its class (--class 010601 for AHCI, 010802 for NVMe)"
         reasons.append(
-            "the controller is not in the catalogue: whether Windows has a driver for it is not known"
+            f"the controller is not in the catalogue: whether Windows has a driver for it is not known{ask}"
         )
     else:
         assert has is not None

@@ -126,6 +126,18 @@ def test_json(folder: Path) -> None:
     assert len(document["refused"]) == 3
 
 
+def test_a_class_that_is_not_known_is_asked_for() -> None:
+    asked = match("--pci", "1022:7901")
+    assert asked.exit_code == 3
+    assert "say its class (--class 010601 for AHCI" in asked.output
+    answered = match("--pci", "1022:7901", "--class", "010601")
+    assert answered.exit_code == 0
+    assert headline(answered).endswith("in-box storahci, only StartOverride has to go")
+    unknown = match("--pci", "1022:7901", "--class", "010400")
+    assert unknown.exit_code == 3
+    assert "--class" not in unknown.output
+
+
 def test_a_card_that_is_not_known_is_asked_for(folder: Path) -> None:
     models = r"x = Card_Inst, PCI\VEN_9005&DEV_028F&SUBSYS_08009005"
     packages.signed(folder / "good", package(models=models))
