@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from rehost_payload.drivers.binary import BOOT_LIBRARIES, Binary, read_binary
-from rehost_payload.drivers.packages import Candidate, Refusal, find_infs, is_for, locate
+from rehost_payload.drivers.packages import Candidate, Refusal, find_infs, is_for, locate, not_copied
 from rehost_payload.drivers.releases import Release, releases_of
 from rehost_payload.formats.authenticode import file_digests, read_signature
 from rehost_payload.formats.catalog import Catalog, parse_catalog
@@ -441,13 +441,19 @@ class _Package:
             for s in i.services
             if s.boot and s.image_path
         }
+        lacking: dict[str, set[int]] = {}
         wanted: dict[str, set[int]] = {}
         first: dict[str, FileCopy] = {}
         for build in sorted(self.all):
             for install in self.used_by(build):
+                for reason in not_copied(install):
+                    lacking.setdefault(f"[{install.section}]: {reason}", set()).add(build)
                 for file in install.files:
                     wanted.setdefault(file.source.lower(), set()).add(build)
                     first.setdefault(file.source.lower(), file)
+        # no more than a warning: other sections of the package may be sound, and match says which device is concerned
+        for reason in sorted(lacking):
+            self.say(self.path.name, Level.WARN, reason, lacking[reason])
         for key in sorted(wanted):
             file, builds = first[key], wanted[key]
             if file.problem is not None:

@@ -240,14 +240,20 @@ def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
     for file in install.files:
         if file.problem is not None:
             return file.problem
-    copied = {f"{f.directory}\\{f.name}".lower() for f in install.files if f.directory is not None}
-    for service in install.services:
-        if service.boot and (service.image_path or "").lower() not in copied:
-            return f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
+    for reason in not_copied(install):
+        return reason
     for file in install.files:
         if locate(path.parent, file.source) is None:
             return f"{file.source} is missing: the package is incomplete"
     return None
+
+
+def not_copied(install: Install) -> Iterator[str]:
+    """Boot drivers that a section registers and does not bring, in words."""
+    copied = {f"{f.directory}\\{f.name}".lower() for f in install.files if f.directory is not None}
+    for service in install.services:
+        if service.boot and (service.image_path or "").lower() not in copied:
+            yield f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
 
 
 def locate(folder: Path, source: str) -> Path | None:

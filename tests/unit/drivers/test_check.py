@@ -358,6 +358,14 @@ def test_what_is_no_boot_driver_is_said_and_no_fault(inf: str, why: str, tmp_pat
     assert run(tmp_path).exit_code == 3
 
 
+def test_a_driver_that_is_not_copied_is_said_as_by_match(tmp_path: Path) -> None:
+    text = package().replace("DefaultDestDir = 12", "DefaultDestDir = 10,System32")
+    report = judged(put(tmp_path, inf=encoded(text, "cp1252")))
+    assert says(
+        report, Level.WARN, "the driver of exraid, %12%\\exraid.sys, is not among the files that it copies"
+    )
+
+
 def test_several_services_of_a_section(tmp_path: Path) -> None:
     more = SERVICE.replace(
         "[Card_Service]", "AddService = exfilter,, Filter_Service\n[Card_Service]", 1
