@@ -366,6 +366,14 @@ def test_a_driver_that_is_not_copied_is_said_as_by_match(tmp_path: Path) -> None
     )
 
 
+def test_a_library_that_windows_may_not_load_at_boot_is_said(tmp_path: Path) -> None:
+    plain = make_driver({"ntoskrnl.exe": ["IoCreateDevice"], "storport.sys": ["StorPortInitialize"]})
+    odd = make_driver({"ntoskrnl.exe": ["IoCreateDevice"], "vendor.sys": ["Helper"]})
+    text = "is linked to vendor.sys, which Windows may not load at boot"
+    assert not says(judged(put(tmp_path / "a", sys=plain)), Level.WARN, "is linked to")
+    assert says(judged(put(tmp_path / "b", sys=odd)), Level.WARN, text)
+
+
 def test_several_services_of_a_section(tmp_path: Path) -> None:
     more = SERVICE.replace(
         "[Card_Service]", "AddService = exfilter,, Filter_Service\n[Card_Service]", 1
