@@ -171,10 +171,15 @@ def build(
         base = "winpe" if media else "debian"
     _check_base(ctx, base)
     from rehost_builder.drivers.bundle import default_sources
+    from rehost_builder.output import unfit_output
 
     if no_drivers and drivers:
         raise click.UsageError("--drivers and --no-drivers exclude each other")
     packages = () if no_drivers else drivers or default_sources()
+    read = (*media, *packages, *(Path(p) for p in (python_embed, lock, sources) if p))
+    refusal = None if dry_run else unfit_output(output, read)
+    if refusal is not None:
+        raise click.BadParameter(refusal, param_hint="-o")
     if base == "winpe":
         from rehost_builder.winpe.build import WinpeOptions
         from rehost_builder.winpe.build_cli import build_winpe

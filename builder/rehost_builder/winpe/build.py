@@ -27,6 +27,7 @@ from rehost_builder.environment import (
 )
 from rehost_builder.errors import BuildError
 from rehost_builder.media.udf import BootEntries, udf_only, write_winpe_iso
+from rehost_builder.output import unfit_output
 from rehost_builder.progress import Progress
 from rehost_builder.python_files import WHEELS
 from rehost_builder.templates import render
@@ -113,8 +114,8 @@ def build_winpe_iso(options: WinpeOptions, progress: Progress | None = None) -> 
     start = time.monotonic()
     progress = progress or Progress(STEPS)
     output = options.output.resolve()
+    _check_output(output, options)
     with clear_messages(output, *options.media), prepare(options, progress) as prepared:
-        _check_output(output, options)
         output.parent.mkdir(parents=True, exist_ok=True)
         check_space(output, prepared.plan.size + _MARGIN)
         with progress.step("ISO"):
@@ -226,9 +227,10 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
 
 
 def _check_output(output: Path, options: WinpeOptions) -> None:
-    for place in options.media:
-        if place.resolve() == output:
-            raise BuildError(f"{output} is the source itself", "write to another name with -o")
+    embedded = () if options.python_embed is None else (Path(options.python_embed),)
+    refusal = unfit_output(output, (*options.media, *options.drivers, *embedded))
+    if refusal is not None:
+        raise BuildError(refusal, "name another file with -o")
 
 
 def _check_tools(media: Media) -> None:
