@@ -34,13 +34,13 @@ def source_date_epoch() -> int | None:
 
 
 @contextmanager
-def workspace(need: int) -> Iterator[Path]:
+def workspace(need: int, what: str = "a build") -> Iterator[Path]:
     """A temporary folder that is removed whatever happens. BuildError where ``need`` bytes are not free there."""
     with tempfile.TemporaryDirectory(prefix="rehost-") as name:
         free = shutil.disk_usage(name).free
         if free < need:
             raise BuildError(
-                f"{Path(name).parent} has {free >> 20} MB free, a build needs {need >> 20} MB",
+                f"{Path(name).parent} has {free >> 20} MB free, {what} needs {need >> 20} MB",
                 "set TMPDIR to a folder with more space",
             )
         yield Path(name)
@@ -54,6 +54,20 @@ def check_space(output: Path, need: int) -> None:
             f"{output.parent} has {free >> 20} MB free, {output.name} needs {(need >> 20) + 1} MB",
             "free some space, or write to another disk with -o",
         )
+
+
+@contextmanager
+def temporary(need: int, what: str) -> Iterator[Path]:
+    """A `workspace` that is all ``what`` writes to. BuildError, naming the folder, also where it becomes full."""
+    try:
+        with workspace(need, what) as folder:
+            yield folder
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BuildError(
+            f"the temporary folder {tempfile.gettempdir()} is full", "set TMPDIR to a folder with more space"
+        ) from None
 
 
 @contextmanager

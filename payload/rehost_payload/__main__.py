@@ -22,7 +22,8 @@ def _load() -> Callable[[], int]:
 
 
 def main() -> None:
-    run(_load)
+    # the menu takes Ctrl-C for "back", but must end with its terminal
+    run(_load, polite=sys.argv[1:2] not in ([], ["menu"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ctrl-C from the first moment on: one line and exit code 130, also while modules are still being imported.
+"""Ctrl-C, SIGTERM and SIGHUP from the first moment on: one line and exit code 130, also while modules are imported.
 
 Imports next to nothing, so that hardly anything runs before it is in force.
 """
@@ -20,22 +20,46 @@ INTERRUPTED = 130
 _LINE = b"\nrehost: interrupted; nothing was begun\n"
 
 
-def run(load: Callable[[], Callable[[], Any]]) -> NoReturn:
-    """Ends the process with what the program that ``load`` imports returns; that program handles Ctrl-C itself."""
+_POLITE = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+
+def run(load: Callable[[], Callable[[], Any]], *, polite: bool = True) -> NoReturn:
+    """Ends the process with what the program that ``load`` imports returns; that program handles Ctrl-C itself.
+
+    ``polite``: SIGTERM and SIGHUP come to it as Ctrl-C does, so that it removes what is half-done. What is ignored
+    already (a script's background, nohup) stays so. To be called in the main thread.
+    """
     heard = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # started in the background of a script
+    others = [
+        number
+        for number in (getattr(signal, name, None) for name in _POLITE if polite)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in others:
+        signal.signal(number, _leave)
     if heard:
         signal.signal(signal.SIGINT, _leave)
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        for other in others:  # a terminal that closes sends SIGHUP more than once: cleaning up goes on
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     sys.unraisablehook = _not_lost
     program = load()
     try:
         if heard:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in others:
+            signal.signal(number, interrupt)
         code = program()
     except KeyboardInterrupt:
         _leave()
     finally:
         if heard:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python takes a moment to end
+        for number in others:
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 

@@ -23,13 +23,33 @@ def _version_info(version: tuple[int, int, int, int]) -> bytes:
     return struct.pack("<H", len(body)) + body[2:]
 
 
-def _resources(version: tuple[int, int, int, int], rva: int) -> bytes:
+def _resources(version: tuple[int, int, int, int], rva: int, svn: tuple[int, int] | None) -> bytes:
+    if svn is not None:
+        return _resources_with_svn(version, rva, svn)
+
     def folder(entry_id: int, target: int) -> bytes:
         return struct.pack("<IIHHHHII", 0, 0, 0, 0, 0, 1, entry_id, target)
 
     info = _version_info(version)
     tree = folder(16, 0x80000018) + folder(1, 0x80000030) + folder(0x409, 0x48)
     return tree + struct.pack("<IIII", rva + 0x58, len(info), 0, 0) + info
+
+
+def _resources_with_svn(version: tuple[int, int, int, int], rva: int, svn: tuple[int, int]) -> bytes:
+    """RCDATA (10) "BOOTMGRSECURITYVERSIONNUMBER", minor and major number, before the version resource (16)."""
+
+    def folder(named: int, *entries: tuple[int, int]) -> bytes:
+        head = struct.pack("<IIHHHH", 0, 0, 0, 0, named, len(entries) - named)
+        return head + b"".join(struct.pack("<II", *entry) for entry in entries)
+
+    deep, name = 1 << 31, "BOOTMGRSECURITYVERSIONNUMBER"
+    tree = folder(0, (10, deep | 0x20), (16, deep | 0x50))
+    tree += folder(1, (deep | 0xA0, deep | 0x38)) + folder(0, (0x409, 0x80))
+    tree += folder(0, (1, deep | 0x68)) + folder(0, (0x409, 0x90))
+    info = _version_info(version)
+    text = (struct.pack("<H", len(name)) + name.encode("utf-16-le")).ljust(0x40, b"\0")
+    data = struct.pack("<IIII", rva + 0xE0, 4, 0, 0) + struct.pack("<IIII", rva + 0xE4, len(info), 0, 0)
+    return tree + data + text + struct.pack("<HH", svn[1], svn[0]) + info
 
 
 def _imports(libraries: Sequence[str], rva: int) -> bytes:
@@ -57,11 +77,13 @@ def make_pe(
     signature: bytes = b"",
     imports: Sequence[str] = (),
     minimum_os: tuple[int, int] = (10, 0),
+    svn: tuple[int, int] | None = None,
 ) -> bytes:
     """A PE32+ (x86: PE32) image with one code section and, with a ``version``, a resource section.
 
     ``fill`` goes into the code section, so that files can differ; ``size`` pads the file at its end. ``signature`` is
-    what the certificate table holds, ``imports`` libraries of which it wants one function each (PE32+ only).
+    what the certificate table holds, ``imports`` libraries of which it wants one function each (PE32+ only), ``svn`` the security version number of a
+    boot manager (major, minor).
     """
     wide = machine != "x86"
     optional_size = 240 if wide else 224
@@ -73,7 +95,7 @@ def make_pe(
     resources = b""
     if version is not None:
         a, b, c, d = (int(part) for part in version.split("."))
-        resources = _resources((a, b, c, d), resource_rva)
+        resources = _resources((a, b, c, d), resource_rva, svn)
     raw_resources = resources.ljust(_align(len(resources), 512), b"\0")
     count = 2 if resources else 1
     headers_size = 512

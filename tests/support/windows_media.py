@@ -103,8 +103,15 @@ def _signature(issuer: str) -> bytes:
     return table.ljust(-(-len(table) // 8) * 8, b"\0")
 
 
-def boot_program(version: str, issuer: str = PCA_2011, *, machine: str = "x64", fill: bytes = b"") -> bytes:
-    return make_pe(machine, version, fill=fill, signature=_signature(issuer))
+def boot_program(
+    version: str,
+    issuer: str = PCA_2011,
+    *,
+    machine: str = "x64",
+    fill: bytes = b"",
+    svn: tuple[int, int] | None = None,
+) -> bytes:
+    return make_pe(machine, version, fill=fill, signature=_signature(issuer), svn=svn)
 
 
 def efi_image(program: bytes, serial: int = 1) -> bytes:

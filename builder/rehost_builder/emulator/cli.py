@@ -41,6 +41,17 @@ def _format(path: Path) -> str:
         raise BuildError(f"{path}: {error.strerror}") from None
 
 
+def _check_disc(medium: Path) -> None:
+    """A machine starts nothing from a disc without ISO 9660, which leads to its boot catalog (El Torito)."""
+    with medium.open("rb") as f:
+        f.seek((16 << 11) + 1)
+        if f.read(5) != b"CD001":
+            raise BuildError(
+                f"{medium} is no ISO image: it has no ISO 9660 volume",
+                "give the ISO that rehost build wrote; for the image of a stick: --usb",
+            )
+
+
 @click.command()
 @click.argument("medium", metavar="ISO", type=InputPath(folders=False, disks=True, exists=True))
 @click.option(
@@ -53,9 +64,9 @@ def _format(path: Path) -> str:
     default="ahci", show_default=True, help="What the disks hang on.",
 )  # fmt: skip
 @click.option("--keep", is_flag=True, help="What is written to the disks stays; else it is lost at the end.")
-@click.option("--bios", "firmware", flag_value="bios", default="bios", help="Start as a BIOS (default).")
-@click.option("--uefi", "firmware", flag_value="uefi", help="Start as UEFI.")
-@click.option("--secure-boot", "firmware", flag_value="secure-boot", help="UEFI with Secure Boot on.")
+@click.option("--bios", is_flag=True, help="Start as a BIOS (default).")
+@click.option("--uefi", is_flag=True, help="Start as UEFI.")
+@click.option("--secure-boot", is_flag=True, help="UEFI with Secure Boot on.")
 @click.option("--usb", is_flag=True, help="The medium is a USB stick instead of a CD.")
 @click.option("--ram", default="2G", show_default=True, callback=_memory, help="Memory of the machine.")
 @click.option("--cores", type=click.IntRange(1, 64), default=2, show_default=True)
@@ -78,7 +89,9 @@ def boot(
     disks: tuple[Path, ...],
     bus: str,
     keep: bool,
-    firmware: str,
+    bios: bool,
+    uefi: bool,
+    secure_boot: bool,
     usb: bool,
     ram: int,
     cores: int,
@@ -101,12 +114,17 @@ def boot(
       rehost boot rehost.iso --uefi --disk server.vhdx --ram 4G --window
       rehost boot rehost.iso --secure-boot --usb --until 'Rehost' --seconds 120
     """
+    if bios and (uefi or secure_boot):
+        raise click.UsageError("--bios excludes --uefi and --secure-boot")
+    firmware: FirmwareKind = "secure-boot" if secure_boot else "uefi" if uefi else "bios"
+    if not usb:
+        _check_disc(medium)
     images = tuple(DiskImage(d, _format(d), cast("Bus", bus), keep) for d in disks)
     if bus == "ahci" and len(images) > 5:
         raise click.UsageError("ahci takes five disks beside the medium; choose another --bus")
     options = MachineOptions(
         medium=medium,
-        firmware=cast("FirmwareKind", firmware),
+        firmware=firmware,
         disks=images,
         memory=ram,
         cores=cores,

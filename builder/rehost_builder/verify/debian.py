@@ -8,9 +8,9 @@ import shutil
 import stat
 import struct
 import subprocess
-import tempfile
 from pathlib import Path, PurePosixPath
 
+from rehost_builder.environment import temporary
 from rehost_builder.media.iso_reader import IsoFile
 from rehost_builder.verify import image
 from rehost_builder.verify.medium import Medium, opened_file, some
@@ -138,8 +138,7 @@ def _payload(medium: Medium, found: dict[str, tuple[int, int]]) -> str:
         raise NotSeen(
             f"{_ROOT} is compressed; unsquashfs, which unpacks it, is not installed (squashfs-tools)"
         )
-    with tempfile.TemporaryDirectory(prefix="rehost-verify-") as name:
-        work = Path(name)
+    with temporary(0, "verify") as work:
         packed, root = work / _ROOT, work / "root"
         _copy(medium, medium.file(_INITRD), found[_ROOT], packed)
         parts = [p.removeprefix("usr/") for p in (_MODULES, _DRIVERS)]

@@ -7,11 +7,10 @@ import io
 import re
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from rehost_builder.environment import temporary
 from rehost_builder.verify import image
 from rehost_builder.verify.boot_store import Start, default_start
 from rehost_builder.verify.described import Listed
@@ -395,10 +394,11 @@ def _wimlib(medium: Medium, starts: dict[str, Start]) -> str:
     if program is None:
         raise NotSeen("wimlib-imagex, which reads every file in the boot image, is not installed (wimtools)")
     name = next(iter(starts.values())).wim
-    with tempfile.TemporaryDirectory(prefix="rehost-verify-") as folder:
-        target = Path(folder) / "boot.wim"
+    file = medium.file(name)
+    with temporary(file.size, "verify --thorough") as folder:
+        target = folder / "boot.wim"
         with target.open("wb") as out:
-            for data in medium.image.blocks(medium.file(name)):
+            for data in medium.image.blocks(file):
                 out.write(data)
         done = subprocess.run([program, "verify", str(target)], capture_output=True, check=False)
     if done.returncode:

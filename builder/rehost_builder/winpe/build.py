@@ -38,7 +38,7 @@ from rehost_builder.winpe.inspect import NEEDED, MediaReport, find_tools
 from rehost_builder.winpe.keyboards import keyboard_layout
 from rehost_builder.winpe.media import Media
 from rehost_builder.winpe.opened import damage, opened_media
-from rehost_builder.winpe.payload import FOLDER, Additions, make_additions
+from rehost_builder.winpe.payload import FOLDER, MENU, Additions, make_additions
 from rehost_builder.winpe.plan import Plan, PlannedFile
 from rehost_builder.winpe.runtime import SHA256 as PINNED
 from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, read_runtime
@@ -325,6 +325,7 @@ def _own_files(plan: Plan) -> dict[str, Content]:
         product=plan.source.product or "unknown product",
         boots_by=" and ".join(plan.source.boots_by),
         boot_files=plan.boot_files,
+        beside=plan.starts != MENU,
     )
     own: dict[str, Content] = {
         "build.json": build_json,

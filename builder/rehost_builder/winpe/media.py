@@ -133,10 +133,10 @@ def _started(source: Source, names: list[str]) -> str:
 
 def _no_wim(source: Source) -> BuildError:
     place = source.place
-    if source.kind is Kind.ISO and len(source.files) <= 1 and source.read_by != "UDF":
+    if _hidden_by_udf(source):
         return BuildError(
             f"{place}: its files are on a UDF side that cannot be read",
-            "install 7-Zip, or unpack the ISO into a folder and give that",
+            "check its hash, download it again; or unpack the ISO into a folder and give that",
         )
     if any("/install." in f"/{name.casefold()}" for name in source.files):
         return BuildError(
@@ -152,6 +152,16 @@ def _no_wim(source: Source) -> BuildError:
         f"{place} is no Windows medium: there is no boot image (sources/boot.wim or another .wim) on it.{guess}",
         "give the ISO of Windows Server 2016 to 2025 or Windows 10/11, the ADK's WinPE add-on, or a boot.wim",
     )
+
+
+def _hidden_by_udf(source: Source) -> bool:
+    """Only the text is seen that Microsoft's media have beside their UDF side."""
+    names = [name.casefold() for name in source.files]
+    if source.kind is not Kind.ISO or source.read_by == "UDF" or names != ["readme.txt"]:
+        return False
+    with source.place.open("rb") as f:
+        f.seek(32 << 10)  # the volume recognition sequence: ECMA-167 2/8.3
+        return b"NSR0" in f.read(32 << 10)
 
 
 def _check_architecture(architecture: str, place: str) -> None:

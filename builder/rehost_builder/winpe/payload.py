@@ -14,9 +14,12 @@ from rehost_builder.winpe.image import BY_REGISTRY, OUR_START, SYSTEM32, BootIma
 from rehost_builder.winpe.runtime import Runtime
 
 FOLDER = "Rehost"
+MENU = "Rehost's menu"
+"""What the medium starts, where it starts nothing beside."""
 PACKAGES = ("click", "jinja2", "markupsafe")
 _STARTNET, _LAUNCH = f"{SYSTEM32}/startnet.cmd", f"{SYSTEM32}/winpeshl.ini"
 _SETUP = ("setup.exe", "sources/setup.exe")
+_WPEINIT = re.compile(r'\s*@?(call\s+)?"?(\S*\\)?wpeinit\b', re.I)
 _OURS = 'start "Rehost" cmd.exe /k "%SystemDrive%\\Rehost\\start.cmd"'
 
 
@@ -86,7 +89,7 @@ def make_additions(
     else:
         files[_STARTNET] = script("startnet.cmd", **values)
         remove += tuple(p for p in (_LAUNCH, *(_SETUP if image.shell is Shell.SETUP else ())) if image.has(p))
-        text = "Rehost's menu"
+        text = MENU
     return Additions(files, remove, packages, text)
 
 
@@ -97,17 +100,26 @@ def script(name: str, **values: object) -> bytes:
 
 
 def _beside(image: BootImage) -> dict[str, Content]:
-    """The other maker's own start, with ours in front of it."""
+    """The other maker's own start, with ours after wpeinit or in front of it."""
     commands = launch_commands(image.launch_ini or "")
     try:
         if commands:
-            return {_LAUNCH: script("winpeshl.ini", commands=commands)}
+            return {_LAUNCH: script("winpeshl.ini", commands=commands, first=_after_wpeinit(commands))}
         return {_STARTNET: _with_ours(image.startnet or "").encode("cp1252")}
     except UnicodeEncodeError as e:
         raise BuildError(
             f"the start file of the boot image has a character that cannot be kept: {e.object[e.start]!r}",
             "build from a Windows Server ISO instead",
         ) from None
+
+
+def _after_wpeinit(commands: Sequence[str]) -> int:
+    """How many of the other maker's programs come first: up to wpeinit, which sets up devices before we load drivers.
+
+    winpeshl waits for each program, so ours opens a window of its own and ends at once.
+    """
+    programs = (re.split(r"[\\/]", command.partition(",")[0].strip(' "'))[-1] for command in commands)
+    return next((n + 1 for n, p in enumerate(programs) if p.casefold() in ("wpeinit.exe", "wpeinit")), 0)
 
 
 def _inside(image: BootImage) -> list[str]:
@@ -119,7 +131,7 @@ def _inside(image: BootImage) -> list[str]:
 def _with_ours(text: str) -> str:
     """startnet.cmd with our line after wpeinit, or at its beginning."""
     lines = [line for line in text.splitlines() if OUR_START.casefold() not in line.casefold()]
-    at = next((n + 1 for n, line in enumerate(lines) if re.match(r"\s*@?wpeinit\b", line, re.I)), None)
+    at = next((n + 1 for n, line in enumerate(lines) if _WPEINIT.match(line)), None)
     if at is None:
         at = 1 if lines and re.match(r"\s*@echo off", lines[0], re.I) else 0
     return "".join(f"{line}\r\n" for line in [*lines[:at], _OURS, *lines[at:]])

@@ -92,14 +92,27 @@ def test_an_image_that_qemu_refuses(tmp_path: Path) -> None:
     medium.write_bytes(boot_sector(b"x").ljust(1 << 20, b"\0"))
     disk.write_bytes(b"vhdxfile".ljust(1 << 20, b"\0"))
     result = CliRunner().invoke(
-        main, ["boot", str(medium), "--disk", str(disk), "--accel", "tcg", "--logs", str(tmp_path)]
+        main, ["boot", str(medium), "--usb", "--disk", str(disk), "--accel", "tcg", "--logs", str(tmp_path)]
     )
     assert result.exit_code == 1
     assert "QEMU did not start" in result.stderr
 
 
-@pytest.mark.parametrize("words", [["--ram", "lots"], ["--ram", "0"], ["--cores", "0"], ["--bus", "ide2"]])
+@pytest.mark.parametrize("words", [
+    ["--ram", "lots"], ["--ram", "0"], ["--cores", "0"], ["--bus", "ide2"],
+    ["--uefi", "--bios"], ["--bios", "--secure-boot"],
+])  # fmt: skip
 def test_words_that_make_no_sense(words: list[str], tmp_path: Path) -> None:
     medium = tmp_path / "m.iso"
     medium.touch()
     assert CliRunner().invoke(main, ["boot", str(medium), *words]).exit_code == 2
+
+
+def test_what_is_no_iso_image_is_not_started(tmp_path: Path) -> None:
+    (tmp_path / "zero.iso").write_bytes(bytes(1 << 20))
+    result = CliRunner().invoke(
+        main, ["boot", str(tmp_path / "zero.iso"), "--seconds", "1", "--logs", str(tmp_path / "logs")]
+    )
+    assert result.exit_code == 1
+    assert "zero.iso is no ISO image" in result.stderr
+    assert not (tmp_path / "logs").exists()

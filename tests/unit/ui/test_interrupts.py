@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from rehost_payload import __main__ as program
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
 
 # the signal comes when a module is looked for: every moment of the start can be met, on a machine of any speed
@@ -113,3 +115,47 @@ def load():
 run(load)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 7
+
+
+def test_what_nohup_started_does_not_hear_the_terminal_close() -> None:
+    code = """
+import os, signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from rehost_payload.interrupts import run
+def program():
+    os.kill(os.getpid(), signal.SIGHUP)
+    return 7
+run(lambda: program)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 7
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_kill_comes_once_and_is_not_heard_while_things_are_cleaned_up(name: str) -> None:
+    code = f"""
+import os, signal, time
+from rehost_payload.interrupts import run
+def kill():
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.2)
+def program():
+    try:
+        kill()
+    finally:
+        kill()
+        print("met", flush=True)
+run(lambda: program)
+"""
+    interrupted(code)
+
+
+@pytest.mark.parametrize(("words", "kept"), [(["menu"], True), ([], True), (["survey"], False)])
+def test_the_menu_still_ends_with_its_terminal(
+    words: list[str], kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes Ctrl-C for "back", so that a SIGHUP that came like that would not end it."""
+    said: list[bool] = []
+    monkeypatch.setattr(program, "run", lambda load, *, polite: said.append(not polite))
+    monkeypatch.setattr(sys, "argv", ["rehost", *words])
+    program.main()
+    assert said == [kept]

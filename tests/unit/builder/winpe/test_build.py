@@ -151,7 +151,7 @@ def test_the_scripts_are_for_cmd(tmp_path: Path) -> None:
         ("start.cmd", values),
         ("drivers.cmd", {"drivers": ["a\\b.inf"]}),
         ("rehost.cmd", {}),
-        ("winpeshl.ini", {"commands": ["x.exe, -y"]}),
+        ("winpeshl.ini", {"commands": ["x.exe, -y"], "first": 0}),
     ):
         data = script(name, **more)
         text = data.decode("ascii")
@@ -160,7 +160,7 @@ def test_the_scripts_are_for_cmd(tmp_path: Path) -> None:
         labels = set(re.findall(r"^:(\w+)", text, re.M))
         assert set(re.findall(r"(?:goto|call) :?(\w+)$", text, re.M)) <= labels, name
     with pytest.raises(UnicodeEncodeError):
-        script("winpeshl.ini", commands=["ü.exe"])
+        script("winpeshl.ini", commands=["ü.exe"], first=0)
 
 
 @needs_7zip
@@ -284,6 +284,32 @@ def test_another_makers_program_stays(tmp_path: Path, build: Build) -> None:
     assert found["Windows/System32/startnet.cmd"] == b"wpeinit\r\n"
     assert (tmp_path / "unpacked/Acme/catalog.db").read_bytes() == b"their data"
     assert (tmp_path / "unpacked/setup.exe").exists()
+
+
+@needs_7zip
+@pytest.mark.parametrize(
+    "wpeinit", ["wpeinit.exe", "%SYSTEMROOT%\\System32\\WPEInit.exe, -unattend=X:\\u.xml", '"X:\\w\\wpeinit"']
+)
+def test_ours_comes_after_the_other_makers_wpeinit(tmp_path: Path, build: Build, wpeinit: str) -> None:
+    """The drivers that we load, and the menu, do not race the set-up of devices."""
+    ini = f"[LaunchApps]\r\nX:\\early.exe\r\n{wpeinit}\r\nX:\\Acme.exe, wpeinit.exe\r\n"
+    result = build(vendor(tmp_path, {"Windows/System32/winpeshl.ini": ini.encode()}))
+    found = image_files(result.iso, tmp_path)["Windows/System32/winpeshl.ini"].decode()
+    assert found.splitlines()[1:3] == ["X:\\early.exe", wpeinit]
+    assert "start.cmd" in found.splitlines()[3]
+    assert '/c start "Rehost"' in found.splitlines()[3]  # winpeshl waits for it, and it ends at once
+    assert found.splitlines()[4:] == ["X:\\Acme.exe, wpeinit.exe"]
+    assert "leave it open until Rehost has finished" in (tmp_path / "unpacked/README.txt").read_text()
+
+
+@needs_7zip
+@pytest.mark.parametrize("wpeinit", ["call wpeinit", '@"%SystemRoot%\\System32\\wpeinit.exe"'])
+def test_ours_comes_after_wpeinit_in_startnet(tmp_path: Path, build: Build, wpeinit: str) -> None:
+    theirs = f"@echo off\r\n{wpeinit}\r\nX:\\Acme.exe\r\n".encode()
+    result = build(vendor(tmp_path, {"Windows/System32/startnet.cmd": theirs}))
+    lines = image_files(result.iso, tmp_path)["Windows/System32/startnet.cmd"].decode().splitlines()
+    assert lines[:2] == ["@echo off", wpeinit]
+    assert lines[2].startswith('start "Rehost"')
 
 
 @needs_7zip

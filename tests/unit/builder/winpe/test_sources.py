@@ -105,6 +105,24 @@ def test_a_udf_side_that_is_not_understood(
     assert "CRC" in refusal(tmp_path / "x.iso", work=tmp_path / "w").message
 
 
+def test_where_even_7zip_sees_only_the_text(tmp_path: Path, iso: Path) -> None:
+    if media.seven_zip() is None:
+        pytest.skip("7-Zip is not installed (package p7zip-full)")
+    bridge = media.media_iso(tmp_path / "b.iso", write_files(tmp_path / "b", {"x": b"x"}))
+    data = bytearray(bridge.read_bytes())
+    data[257 * 2048 : 257 * 2048 + 512] = bytes(512)  # the file set
+    bridge.write_bytes(data)
+    assert "UDF side" in refusal(bridge, work=tmp_path / "w").message
+
+
+@pytest.mark.parametrize("name", ["README.TXT", "notes.txt"])
+def test_one_file_that_is_not_windows_is_no_udf_side(tmp_path: Path, name: str) -> None:
+    plain = media.media_iso(tmp_path / "x.iso", write_files(tmp_path / "x", {name: b"x"}), side="joliet")
+    message = refusal(plain, work=tmp_path / "w").message
+    assert "no Windows medium" in message
+    assert "UDF" not in message
+
+
 def test_7zip_that_leaves_files_out_is_noticed(
     tmp_path: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +341,22 @@ def test_inspect(tmp_path: Path, iso: Path) -> None:
     assert plain["architecture"] == "amd64"
     assert plain["boot_programs"][0]["authority"] == media.PCA_2011
     assert not plain["can_2023"]
+
+
+@pytest.mark.parametrize("number", [(7, 0), (2, 300), None])
+def test_the_security_version_number_is_said(
+    tmp_path: Path, boot_wim: Path, number: tuple[int, int] | None
+) -> None:
+    program = media.boot_program("10.0.20348.1", media.CA_2023, svn=number)
+    place = media.media_folder(
+        tmp_path / "m", boot_wim, media.boot_files() | {"efi/boot/bootx64.efi": program}
+    )
+    wanted = f"{number[0]}.{number[1]}" if number else ""
+    plain = json.loads(CliRunner().invoke(media_command, ["inspect", str(place), "--json"]).stdout)
+    found = next(p for p in plain["boot_programs"] if p["path"] == "efi/boot/bootx64.efi")
+    assert (found["svn"], found["version"]) == (wanted, "10.0.20348.1")
+    said = CliRunner().invoke(media_command, ["inspect", str(place)]).stdout
+    assert (f"SVN {wanted}" in said) if number else ("SVN" not in said)
 
 
 def test_inspect_says_what_is_missing(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from rehost_builder import environment
 from rehost_builder.cli import main
 from rehost_builder.errors import BuildError
 from rehost_builder.verify.model import MediumReport, Verdict
@@ -238,6 +242,23 @@ def test_a_stream_that_was_changed_on_the_medium(tmp_path: Path, finished: Path)
     (tmp_path / "a.iso").write_bytes(data)
     report = verify_medium(tmp_path / "a.iso", thorough=True)
     assert set(failed(report)) == {"sealed", "checksums", "description", "start", "additions", "wimlib"}
+
+
+def test_a_temporary_folder_that_is_full(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage("/")._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    done = run(finished, "--thorough", "-q")
+    assert done.exit_code == 1
+    assert tempfile.gettempdir() in done.output
+    assert "TMPDIR" in done.output
+    assert "--cache" not in done.output
+
+
+def test_a_temporary_folder_that_becomes_full() -> None:
+    with pytest.raises(BuildError) as caught, environment.temporary(0, "verify"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert tempfile.gettempdir() in caught.value.message
+    assert "TMPDIR" in caught.value.hint
 
 
 # --- the command
