@@ -19,7 +19,7 @@ EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 class _Group(click.Group):
-    """Turns every way to end into an exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+    """Turns every way to end into an exit code: 0 done, 1 failed, 2 usage, 4 declined, 5 blocked, 130 interrupted.
 
     The payload's commands bring further codes of their own, which pass through.
     """
@@ -32,7 +32,7 @@ class _Group(click.Group):
             click.echo(f"rehost: {e.message}", err=True)
             if e.hint:
                 click.echo(f"        {e.hint}", err=True)
-            sys.exit(EXIT_FAILED)
+            sys.exit(e.exit_code)
         except click.ClickException as e:
             e.show()
             sys.exit(e.exit_code)
@@ -166,6 +166,13 @@ def build(
       rehost build --json -q -o out/rehost.iso           for scripts
       rehost build --media SERVER_2022.iso --drivers SmartPQI.zip -o out/rehost.iso     on Windows PE
       rehost build --media winre.wim --media SERVER_2019.iso --dry-run                  image and boot files apart
+
+    \b
+    Exit codes:
+      0    built, or with --dry-run: could be built
+      1    an error: no medium was made, and what stood at its place is as it was
+      2    the command line is wrong
+      130  interrupted with Ctrl-C
     """
     if base is None:
         base = "winpe" if media else "debian"

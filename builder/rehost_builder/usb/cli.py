@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from rehost_builder.environment import workspace
-from rehost_builder.errors import BuildError
+from rehost_builder.errors import BlockedError, BuildError, DeclinedError
 from rehost_builder.media.fat32 import Source, needed
 from rehost_builder.media.iso_reader import IsoImage, open_iso
 from rehost_builder.progress import Progress
@@ -19,10 +20,11 @@ from rehost_builder.usb.device import Stick, describe
 from rehost_builder.usb.large import check_large, in_parts, too_large
 from rehost_builder.usb.layout import StickLayout, is_hybrid, layout
 from rehost_builder.usb.write import FromIso, write_stick
+from rehost_builder.verify.intact import intact
+from rehost_builder.verify.model import Broken
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.ui.paths import InputPath
 
-EXIT_DECLINED = 4
 _CLUSTER = 32 << 10  # an upper bound: what the files take in the largest clusters used here
 _UEFI_LOADER = "efi/boot/bootx64.efi"
 
@@ -39,9 +41,7 @@ _UEFI_LOADER = "efi/boot/bootx64.efi"
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.pass_context
 def usb(
-    ctx: click.Context,
     medium: Path,
     device: Path,
     yes: bool,
@@ -53,7 +53,7 @@ def usb(
 ) -> None:
     """Writes a medium to a USB stick: it starts by BIOS and UEFI, and the rest becomes a volume labelled REHOST.
 
-    Everything on the stick is lost. Disks in use are refused, and what was written is read back. DEVICE is a whole
+    Everything on the stick is lost. Disks in use and damaged media are refused, and what was written is read back. DEVICE is a whole
     disk, or an image file of the stick's size that exists already.
 
     \b
@@ -61,7 +61,18 @@ def usb(
       rehost usb out/rehost.iso /dev/sdX
       rehost usb out/rehost.iso /dev/sdX --yes --json
       truncate -s 8G stick.img && rehost usb out/rehost.iso stick.img --yes
+
+    \b
+    Exit codes:
+      0    written and read back, or with --dry-run: could be written
+      1    an error: the medium is none or damaged, or the stick failed (it starts nothing then)
+      2    the command line is wrong
+      4    not confirmed, or no terminal to ask on and no --yes; nothing was written
+      5    blocked: the stick is in use, too small, a built-in disk ...; nothing was written
+      130  interrupted with Ctrl-C; the stick starts nothing if it was being written
     """
+    if _is_same(medium, device):
+        raise BlockedError(f"{device} is the medium itself", "give the stick as the second name")
     with ExitStack() as opened:
         file = opened.enter_context(medium.open("rb"))
         try:
@@ -80,39 +91,38 @@ def usb(
             if not image.catalog or found.pieces[:1] != ((image.catalog, found.size),)
         }
         stick = describe(device)
-        if not stick.is_file and device.resolve() == medium.resolve():
-            raise BuildError("medium and stick are the same")
         if not stick.removable and not fixed:
-            raise BuildError(
+            raise BlockedError(
                 f"{stick.path} ({stick.name}) is a built-in disk",
                 "if it really is to be overwritten: --fixed",
             )
         if stick.journals and not discard_journals:
-            raise BuildError(
+            raise BlockedError(
                 f"{stick.path} holds the originals of an earlier repair ({', '.join(stick.journals)}: \\Rehost)",
                 "copy the folder away first, or give --discard-journals",
             )
-        if not hybrid and too_large(files):
+        if not hybrid:
             check_large(files)
+        shown = _Shown(Progress({"checking": 0, "writing": 0, "reading back": 0}, quiet=quiet or as_json))
+        checked = _check(medium, image, shown)
+        if not hybrid and too_large(files):
             if not as_json:
                 click.echo(f"Splitting {', '.join(too_large(files))} ...", err=True)
             files = in_parts(files, opened.enter_context(workspace(0)))
         try:
             plan = layout(stick.size, image.size, hybrid, 0 if hybrid else needed(files, _CLUSTER))
         except ValueError as error:
-            raise BuildError(f"{stick.path} is too small: {error}", "take a larger stick") from None
-        if not as_json:
+            raise BlockedError(f"{stick.path} is too small: {error}", "take a larger stick") from None
+        if not as_json or not (yes or dry_run):
             for line in _described(medium, image, stick, plan):
                 click.echo(line, err=True)
         if dry_run:
-            _end(medium, stick, plan, as_json, written=False)
+            _end(medium, stick, plan, as_json, checked=checked, written=False)
             return
         if not yes and not _consent(stick):
-            click.echo("rehost: nothing was written", err=True)
-            ctx.exit(EXIT_DECLINED)
-        progress = Progress({"writing": 0, "reading back": 0}, quiet=quiet or as_json)
-        write_stick(image, stick, plan, files, _epoch(medium), _Shown(progress))
-    _end(medium, stick, plan, as_json, written=True)
+            raise DeclinedError("nothing was written")
+        write_stick(image, stick, plan, files, _epoch(medium), shown)
+    _end(medium, stick, plan, as_json, checked=checked, written=True)
 
 
 class _Shown:
@@ -139,10 +149,33 @@ class _Shown:
         self._progress.update(f"{100 * done // max(1, total)} %, {rate / 1e6:.0f} MB/s, {left:.0f} s to go")
 
 
+def _check(medium: Path, image: IsoImage, shown: _Shown) -> bool:
+    """Whether the medium was seen to be whole. BuildError where it is damaged."""
+    try:
+        if intact(image, lambda done, total: shown("checking", int(done), int(total))):
+            return True
+    except (Broken, FormatError) as error:
+        raise BuildError(f"{medium} is damaged: {error}", f"copy it again; rehost verify {medium}") from None
+    click.echo(f"rehost: {medium} is no medium of Rehost's: whether it is damaged is not known", err=True)
+    return False
+
+
+def _is_same(medium: Path, device: Path) -> bool:
+    """One file or one disk by two names: a link, or two nodes of the same number."""
+    try:
+        one, other = medium.stat(), device.stat()
+    except OSError:  # `describe` says it
+        return False
+    disks = stat.S_ISBLK(one.st_mode) and stat.S_ISBLK(other.st_mode)
+    return os.path.samestat(one, other) or (disks and one.st_rdev == other.st_rdev)
+
+
 def _consent(stick: Stick) -> bool:
     if not sys.stdin.isatty():
-        raise BuildError("there is no terminal to ask on", "--yes is the consent")
-    answer = click.prompt(f"Type yes to overwrite all of {stick.path}", default="", show_default=False)
+        raise DeclinedError("there is no terminal to ask on", "--yes is the consent")
+    answer = click.prompt(
+        f"Type yes to overwrite all of {stick.path}", default="", show_default=False, err=True
+    )
     return bool(answer.strip().casefold() == "yes")
 
 
@@ -170,7 +203,9 @@ def _epoch(medium: Path) -> int:
     return int(text) if text.isdigit() else int(medium.stat().st_mtime)
 
 
-def _end(medium: Path, stick: Stick, plan: StickLayout, as_json: bool, written: bool) -> None:
+def _end(
+    medium: Path, stick: Stick, plan: StickLayout, as_json: bool, *, checked: bool, written: bool
+) -> None:
     if as_json:
         value = {
             "medium": str(medium),
@@ -180,6 +215,7 @@ def _end(medium: Path, stick: Stick, plan: StickLayout, as_json: bool, written: 
             "size": stick.size,
             "kind": plan.kind,
             "data_bytes": plan.data.size if plan.data else 0,
+            "medium_checked": checked,
             "written": written,
             "verified": written,
         }

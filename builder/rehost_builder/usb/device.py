@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost_builder.errors import BuildError
+from rehost_builder.errors import BlockedError, BuildError
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.survey.model import Problem
 from rehost_payload.survey.volumes import survey_disk, survey_volumes
@@ -55,11 +55,13 @@ def describe(path: Path, root: Path = Path("/")) -> Stick:
             f"{path}: {error.strerror}", "rehost usb ISO /dev/sdX; lsblk shows the disks"
         ) from None
     if stat.S_ISREG(mode):
+        if in_use := _loops(path, root):
+            raise BlockedError(f"{path} is in use: {'; '.join(in_use)}", "unmount it, then losetup -d")
         stick = Stick(path, path.stat().st_size, "image file", "", "", True, True)
     elif stat.S_ISBLK(mode):
         stick = _block_device(path, root)
     else:
-        raise BuildError(f"{path} is neither a disk nor a file")
+        raise BlockedError(f"{path} is neither a disk nor a file")
     return _with_contents(stick)
 
 
@@ -68,29 +70,53 @@ def _block_device(path: Path, root: Path) -> Stick:
     devices = list(sysfs.block_devices(root))
     for device in devices:
         if str(real) in device.partitions.values():
-            raise BuildError(f"{path} is a partition", f"give the whole disk: {device.path}")
+            raise BlockedError(f"{path} is a partition", f"give the whole disk: {device.path}")
     found = next((d for d in devices if d.path == str(real)), None)
     if found is None:
-        raise BuildError(
+        raise BlockedError(
             f"{path} is no disk that could be a stick (an array, a mapped device, an empty reader?)"
         )
     if found.read_only:
-        raise BuildError(f"{path} is write-protected", "look for the switch on its side")
+        raise BlockedError(f"{path} is write-protected", "look for the switch on its side")
     if found.sector_size != 512:
-        raise BuildError(
+        raise BlockedError(
             f"{path} has sectors of {found.sector_size} bytes", "a stick with sectors of 512 is needed"
         )
-    if in_use := _users(found, root):
-        raise BuildError(
+    if in_use := _users({found.path, *found.partitions.values()}, root):
+        raise BlockedError(
             f"{path} is in use: {'; '.join(in_use)}", "unmount it first, if it really is the stick"
         )
     removable = found.removable or found.transport in ("usb", "mmc")
     return Stick(real, found.size, found.model, found.serial, found.transport, False, removable)
 
 
-def _users(device: sysfs.BlockDevice, root: Path) -> list[str]:
+def _loops(path: Path, root: Path) -> list[str]:
+    """The loop devices that show an image file as a disk, and what uses these: nothing else guards the file.
+
+    The kernel gives the path by which the file was attached; " (deleted)" follows where that name is gone.
+    """
+    found = []
+    for entry in sorted((root / "sys/block").glob("loop*/loop/backing_file")):
+        try:
+            shown = os.fsdecode(entry.read_bytes().removesuffix(b"\n"))
+        except OSError:  # detached in this moment
+            continue
+        if any(_same(Path(name), path) for name in {shown, shown.removesuffix(" (deleted)")}):
+            loop = entry.parent.parent
+            nodes = {f"/dev/{loop.name}", *(f"/dev/{p.name}" for p in loop.glob(f"{loop.name}p*"))}
+            found += [f"attached to /dev/{loop.name}", *_users(nodes, root)]
+    return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _users(nodes: set[str], root: Path) -> list[str]:
     """What uses the disk or a part of it: mounts, swap, arrays and mapped devices above it."""
-    nodes = {device.path, *device.partitions.values()}
     numbers = {_number(root, node) for node in nodes} - {None}
     found = []
     for line in _lines(root / "proc/self/mountinfo"):

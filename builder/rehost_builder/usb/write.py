@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from rehost_builder.errors import BuildError
+from rehost_builder.errors import BlockedError, BuildError
 from rehost_builder.media.fat32 import Source, geometry, write_fat32
 from rehost_builder.media.iso_reader import IsoFile, IsoImage
 from rehost_builder.usb.device import Stick, opened
@@ -220,5 +220,7 @@ def _errors(stick: Stick) -> Iterator[None]:
         }
         gone = error.errno in (errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOSPC)
         hint = hints.get(error.errno, "plug it in again, or take another one" if gone else "")
+        if error.errno == errno.EBUSY:  # only opening it does this
+            raise BlockedError(f"{stick.path}: {error.strerror}", hint) from None
         when = f" after {time.monotonic() - started:.0f} s" if gone else ""
         raise BuildError(f"{stick.path}: {error.strerror or error}{when}", hint) from None

@@ -31,7 +31,7 @@ _LIMIT = 1 << 20
 
 
 def judge(medium: Medium) -> None:
-    medium.judge("bios-entry", "BIOS entry", lambda: image.bios_entry(medium, _LOADER, isolinux=True))
+    medium.judge("bios-entry", "BIOS entry", lambda: bios_entry(medium))
     same = {
         name: name for name in ("EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/GRUBX64.EFI", "EFI/BOOT/MMX64.EFI", _STUB)
     }
@@ -42,6 +42,10 @@ def judge(medium: Medium) -> None:
     found: dict[str, tuple[int, int]] = {}
     whole = medium.judge("initramfs", "initramfs", lambda: _initramfs(medium, found))
     medium.judge("payload", "payload", lambda: _payload(medium, found if whole else {}), needed=False)
+
+
+def bios_entry(medium: Medium) -> str:
+    return image.bios_entry(medium, _LOADER, isolinux=True)
 
 
 def exceptions() -> dict[str, str]:

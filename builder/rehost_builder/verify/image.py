@@ -16,6 +16,7 @@ from rehost_payload.formats.pe import read_facts
 from rehost_payload.formats.source import ByteSource
 
 _SEAL = 16 * BLOCK + 883  # ECMA-119 8.4.32: the primary volume descriptor's field for the application
+_MARK = b"REHOST SHA-256 "
 SUMS = "SHA256SUMS"
 BUILD = "build.json"
 EFI_PROGRAM = "EFI/BOOT/BOOTX64.EFI"
@@ -33,6 +34,10 @@ def whole(medium: Medium) -> str:
     return f"{image.size:,} bytes, nothing named lies beyond"
 
 
+def has_seal(medium: Medium) -> bool:
+    return medium.image.read(_SEAL, len(_MARK)) == _MARK
+
+
 def sealed(medium: Medium, progress: Callable[[float, float], None] | None = None) -> str:
     """Every byte of the image is the builder's: the volume descriptor has the SHA-256 of all others.
 
@@ -42,7 +47,7 @@ def sealed(medium: Medium, progress: Callable[[float, float], None] | None = Non
     if medium.cut_off:
         raise NotSeen("not all of it is there")
     field = medium.image.read(_SEAL, 512)
-    match = re.fullmatch(rb"REHOST SHA-256 ([0-9a-f]{64})\0+", field)
+    match = re.fullmatch(_MARK + rb"([0-9a-f]{64})\0+", field)
     if match is None:
         raise Broken("the volume descriptor does not have the SHA-256 of the image")
     if medium.hash_image((_SEAL, _SEAL + 512), progress) != match[1].decode():

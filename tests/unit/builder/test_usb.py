@@ -10,6 +10,9 @@ import random
 import re
 import shutil
 import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pycdlib
@@ -17,9 +20,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rehost_builder.cli import main
-from rehost_builder.errors import BuildError
+from rehost_builder.errors import BlockedError, BuildError
 from rehost_builder.media.iso9660 import write_iso
-from rehost_builder.usb import cli, large, write
+from rehost_builder.media.udf import BootEntries, write_winpe_iso
+from rehost_builder.usb import cli, device, large, write
 from rehost_builder.usb.device import describe, opened
 from rehost_builder.usb.layout import ALIGNMENT, boot_record, is_hybrid, layout
 from rehost_payload.formats.fat import FatVolume
@@ -28,6 +32,8 @@ from support import disks
 from support.boot_sectors import boot_sector, serial_printer
 from support.disks import MIB, PartitionSpec
 from support.wim_files import capture, needs_wimlib, wimlib, write_files
+
+from .test_verify import make_medium
 
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None,
@@ -219,7 +225,7 @@ def test_other_files_that_fat32_cannot_hold(
 def test_nothing_is_written_without_a_yes(hybrid: Path, tmp_path: Path) -> None:
     target = stick(tmp_path / "stick.img", 128 * MIB, boot_sector(b"old"))
     before = target.read_bytes()
-    assert usb(hybrid, target).exit_code == 1  # no terminal to ask on
+    assert usb(hybrid, target).exit_code == 4  # no terminal to ask on
     assert usb(hybrid, target, "--dry-run").exit_code == 0
     assert target.read_bytes() == before
 
@@ -227,7 +233,7 @@ def test_nothing_is_written_without_a_yes(hybrid: Path, tmp_path: Path) -> None:
 def test_a_stick_that_is_too_small(hybrid: Path, tmp_path: Path) -> None:
     target = stick(tmp_path / "stick.img", MIB)
     result = usb(hybrid, target, "--yes")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "too small" in result.stderr
     assert target.read_bytes() == bytes(MIB)
 
@@ -248,7 +254,7 @@ def test_originals_of_a_repair_are_not_overwritten(hybrid: Path, tmp_path: Path)
     os.truncate(target, 256 * MIB)
     before = target.read_bytes()
     result = usb(hybrid, target, "--yes")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "--discard-journals" in result.stderr
     assert target.read_bytes() == before
     assert usb(hybrid, target, "--yes", "--discard-journals").exit_code == 0
@@ -317,8 +323,10 @@ def test_a_stick_that_is_pulled(hybrid: Path, tmp_path: Path, monkeypatch: pytes
 # --- block devices, by a /sys of our own
 
 
-def fake_machine(root: Path, *, removable: bool = True, mounted: str = "", holder: bool = False) -> None:
-    usb_place = root / "sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/block/sdz"
+def fake_machine(
+    root: Path, *, removable: bool = True, bus: str = "usb1/1-1", mounted: str = "", holder: bool = False
+) -> None:
+    usb_place = root / "sys/devices/pci0000:00/0000:00:14.0" / bus / "block/sdz"
     (usb_place / "queue").mkdir(parents=True)
     (usb_place / "sdz1").mkdir()
     device = usb_place / "device"
@@ -348,21 +356,169 @@ def fake_machine(root: Path, *, removable: bool = True, mounted: str = "", holde
 def test_disks_in_use_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, object], why: str
 ) -> None:
-    from rehost_builder.usb import device
-
     fake_machine(tmp_path, **facts)  # type: ignore[arg-type]
-    with pytest.raises(BuildError, match=why):
+    with pytest.raises(BlockedError, match=why):
         device._block_device(Path("/dev/sdz"), tmp_path)
 
 
 def test_a_partition_is_no_disk(tmp_path: Path) -> None:
-    from rehost_builder.usb import device
-
     fake_machine(tmp_path)
     with pytest.raises(BuildError, match="is a partition"):
         device._block_device(Path("/dev/sdz1"), tmp_path)
     found = device._block_device(Path("/dev/sdz"), tmp_path)
     assert (found.size, found.serial, found.transport) == (2097152 * 512, "4711", "usb")
+
+
+def test_a_built_in_disk_takes_fixed(hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_machine(tmp_path, removable=False, bus="ata1/host0")
+    found = device._block_device(Path("/dev/sdz"), tmp_path)
+    assert not found.removable
+    target = stick(tmp_path / "disk.img", 128 * MIB, boot_sector(b"old"))
+    before = target.read_bytes()
+    monkeypatch.setattr(cli, "describe", lambda path: replace(found, path=path, size=128 * MIB, is_file=True))
+    result = usb(hybrid, target, "--yes")
+    assert result.exit_code == 5
+    assert "is a built-in disk" in result.stderr
+    assert "--fixed" in result.stderr
+    assert target.read_bytes() == before
+    assert usb(hybrid, target, "--yes", "--fixed").exit_code == 0
+    assert len(table(target)) == 3
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("y", 4), ("", 4)])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_question_names_the_stick(
+    hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, options: list[str]
+) -> None:
+    fake_machine(tmp_path)
+    found = device._block_device(Path("/dev/sdz"), tmp_path)
+    target = stick(tmp_path / "stick.img", 128 * MIB, boot_sector(b"old"))
+    monkeypatch.setattr(cli, "describe", lambda path: replace(found, path=path, size=128 * MIB, is_file=True))
+    result = CliRunner().invoke(
+        main, ["usb", str(hybrid), str(target), *options], input=Terminal(f"{answer}\n".encode())
+    )
+    assert result.exit_code == code, result.output
+    asked = result.stderr[: result.stderr.index("Type yes")]
+    assert f"{target}, 0.1 GB, Acme Stick, serial number 4711, usb" in asked
+    with target.open("rb") as file:
+        assert (file.read(512) == boot_sector(b"old")[:512]) == (code != 0)
+    if options:
+        assert not result.stdout or json.loads(result.stdout)["serial"] == "4711"
+
+
+# --- image files that are somebody's disk, and the medium itself
+
+
+@pytest.mark.parametrize("mounted", ["", "/mnt/image"])
+@pytest.mark.parametrize("shown", ["{}", "{} (deleted)"])
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_an_image_that_a_loop_device_shows_is_refused(
+    tmp_path: Path, mounted: str, shown: str, link: str | None
+) -> None:
+    target = given = stick(tmp_path / "stick.img", MIB)
+    if link is not None:
+        given = tmp_path / "other name"
+        getattr(given, link)(target)
+    for number, name in enumerate((tmp_path / "another.img", target)):
+        folder = tmp_path / f"sys/block/loop{number}/loop"
+        folder.mkdir(parents=True)
+        (folder / "backing_file").write_text(shown.format(name) + "\n")
+    (tmp_path / "sys/block/loop2").mkdir()  # free
+    node = tmp_path / "sys/class/block/loop1p1"
+    node.mkdir(parents=True)
+    (tmp_path / "sys/block/loop1/loop1p1").mkdir()
+    (node / "dev").write_text("259:3\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(
+        f"36 35 259:3 / {mounted} rw - ext4 /dev/loop1p1 rw\n" if mounted else ""
+    )
+    with pytest.raises(BlockedError) as error:
+        describe(given, tmp_path)
+    assert "attached to /dev/loop1" in error.value.message
+    assert "loop0" not in error.value.message
+    assert ("mounted on /mnt/image" in error.value.message) == bool(mounted)
+    (tmp_path / "sys/block/loop1/loop/backing_file").unlink()
+    assert describe(given, tmp_path).is_file
+
+
+@pytest.mark.skipif(shutil.which("losetup") is None, reason="losetup is not installed")
+def test_the_kernel_names_the_image_of_a_loop_device(hybrid: Path, tmp_path: Path) -> None:
+    target = stick(tmp_path / "stick.img", 128 * MIB, boot_sector(b"old"))
+    before = target.read_bytes()
+    attached = subprocess.run(["losetup", "-f", "--show", target], capture_output=True, text=True)
+    if attached.returncode:
+        pytest.skip(f"no loop device: {attached.stderr.strip()}")
+    try:
+        result = usb(hybrid, target, "--yes")
+    finally:
+        subprocess.run(["losetup", "-d", attached.stdout.strip()], check=True)
+    assert result.exit_code == 5
+    assert f"in use: attached to {attached.stdout.strip()}" in result.stderr
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_the_medium_is_not_written_onto_itself(hybrid: Path, tmp_path: Path, link: str | None) -> None:
+    medium = target = tmp_path / "a.iso"
+    shutil.copy(hybrid, medium)
+    os.truncate(medium, 128 * MIB)
+    before = medium.read_bytes()
+    if link is not None:
+        target = tmp_path / "other name"
+        getattr(target, link)(medium)
+    result = usb(medium, target, "--yes")
+    assert result.exit_code == 5
+    assert "is the medium itself" in result.stderr
+    assert medium.read_bytes() == before
+
+
+# --- damaged media
+
+
+def sealed_medium(folder: Path) -> Path:
+    path = folder / "pe.iso"
+    files = {"bootmgr": b"b" * 5000, "sources/boot.wim": b"Windows" * 9000}
+    write_winpe_iso(path, files, BootEntries(bytes(4096), None), label="REHOST", epoch=1_700_000_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (sealed_medium, b"WindowsWindows"),
+        (make_medium, b"ldlinux"),  # listed in SHA256SUMS
+        (make_medium, bytes(range(128, 256))),  # isolinux.bin, which has a checksum of its own
+        (make_medium, b'"product"'),  # build.json
+    ],
+)
+def test_a_damaged_medium_is_refused(tmp_path: Path, make: Callable[[Path], Path], part: bytes) -> None:
+    medium = make(tmp_path)
+    target = stick(tmp_path / "stick.img", 512 * MIB)
+    whole = usb(medium, target, "--dry-run", "--json")
+    assert whole.exit_code == 0, whole.output
+    assert json.loads(whole.stdout)["medium_checked"] is True
+    data = bytearray(medium.read_bytes())
+    data[data.rindex(part) + 1] ^= 0x20
+    medium.write_bytes(data)
+    result = usb(medium, target, "--yes")
+    assert result.exit_code == 1
+    assert "is damaged: " in result.stderr
+    assert f"rehost verify {medium}" in result.stderr
+    with target.open("rb") as file:
+        assert not any(file.read(MIB))
+
+
+def test_media_of_others_are_written_unchecked_and_that_is_said(hybrid: Path, tmp_path: Path) -> None:
+    target = stick(tmp_path / "stick.img", 128 * MIB)
+    result = usb(hybrid, target, "--yes", "--json")
+    assert result.exit_code == 0
+    assert "whether it is damaged is not known" in result.stderr
+    assert json.loads(result.stdout)["medium_checked"] is False
 
 
 def test_what_is_not_there() -> None:
