@@ -67,8 +67,9 @@ def write_winpe_iso(
                     udf="2.60",
                 )  # fmt: skip
                 files.callback(iso.close)
-                _add(iso, files, tree)
-                _add_boot(iso, files, tree, boot)
+                hidden = set(udf_only(tree))
+                _add(iso, files, tree, hidden)
+                _add_boot(iso, files, tree, hidden, boot)
 
                 def report(done: int, total: int, _: Any) -> None:
                     if progress is not None:
@@ -130,10 +131,10 @@ def _folders(path: str) -> Iterator[str]:
         at = path.find("/", at + 1)
 
 
-def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content]) -> None:
+def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content], hidden: set[str]) -> None:
+    """``hidden``: paths that only UDF has."""
     pool = files.enter_context(_Pool())
-    left_out = set(udf_only(tree))
-    shown = {folder for path in tree if path not in left_out for folder in _folders(path)}
+    shown = {folder for path in tree if path not in hidden for folder in _folders(path)}
     made: set[str] = set()
     for path in sorted(tree):
         for folder in _folders(path):
@@ -141,7 +142,7 @@ def _add(iso: Any, files: ExitStack, tree: Mapping[str, Content]) -> None:
                 made.add(folder)
                 iso.add_directory(**_places(folder, folder in shown))
         source = _Late(path, tree[path], pool)
-        iso.add_fp(source, source.size, **_places(path, path not in left_out))
+        iso.add_fp(source, source.size, **_places(path, path not in hidden))
 
 
 class _Pool:
@@ -209,7 +210,9 @@ def _unused(tree: Mapping[str, Content], stem: str, extension: str) -> str:
     )
 
 
-def _add_boot(iso: Any, files: ExitStack, tree: Mapping[str, Content], boot: BootEntries) -> None:
+def _add_boot(
+    iso: Any, files: ExitStack, tree: Mapping[str, Content], hidden: set[str], boot: BootEntries
+) -> None:
     entries: list[tuple[str, Content, dict[str, object]]] = []
     if boot.bios is not None:
         # etfsboot.com wants to be loaded whole: 8 sectors of 512 bytes
@@ -217,9 +220,8 @@ def _add_boot(iso: Any, files: ExitStack, tree: Mapping[str, Content], boot: Boo
         entries.append(("BIOS", boot.bios, {"boot_load_size": sectors, "platform_id": 0}))
     if boot.efi is not None:
         entries.append(("EFI", boot.efi, {"platform_id": 0xEF, "efi": True}))
-    without = set(udf_only(tree))
     for number, (stem, content, options) in enumerate(entries):
-        same = next((p for p in sorted(tree) if tree[p] == content and p not in without), None)
+        same = next((p for p in sorted(tree) if tree[p] == content and p not in hidden), None)
         name = f"/{(same or _unused(tree, stem, 'IMG')).upper()}"
         if same is None:
             iso.add_fp(files.enter_context(open_content(content)), size_of(content), iso_path=name)

@@ -21,6 +21,8 @@ PROGRAM = "wimlib-imagex"
 _INSTALL = re.compile(r"(?i)(.*/)?install\.wim")
 _PART = 0.93  # of the limit: a part ends with a whole file of the image
 
+_INSTEAD = "start the ISO itself: as virtual media of the server's management controller, or a DVD"
+
 
 @dataclass(frozen=True)
 class FromFile:
@@ -49,9 +51,7 @@ def check_large(files: Mapping[str, Source], limit: int = MAX_FILE) -> None:
             f"{path} has {files[path].size / 1e9:.1f} GB, and a stick for UEFI is FAT32, which ends at 4 GiB"
         )
         if not _INSTALL.fullmatch(path):
-            raise BuildError(
-                what, "start the ISO itself: as virtual media of the server's management controller, or a DVD"
-            )
+            raise BuildError(what, _INSTEAD)
         if shutil.which(PROGRAM) is None:
             raise BuildError(f"{what}; wimlib, which splits it, is missing", "apt-get install wimtools")
 
@@ -83,6 +83,6 @@ def in_parts(files: Mapping[str, Source], work: Path, limit: int = MAX_FILE) -> 
         if left := too_large(found, limit):
             raise BuildError(
                 f"{path} cannot be split: {left[0]} would have {found[left[0]].size >> 20} MB",
-                "start the ISO itself: as virtual media of the server's management controller, or a DVD",
+                _INSTEAD,
             )
     return found

@@ -20,9 +20,9 @@ from rehost_builder.wim.reader import Wim
 from rehost_builder.wim.table import Blob, pack_table
 from rehost_builder.wim.tree import NO_HASH, Entry, Tree, new_entry, pack_tree, split_path
 from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.hive_base import UNIX_EPOCH
 
 _INTEGRITY_LIMIT = 16 << 20
-_EPOCH_AS_FILETIME = 116444736000000000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def append(
     header = wim.header
     if header.pipable or header.esd or header.parts != 1:
         raise FormatError("WIM file", "files cannot be added to a pipable, solid or split one")
-    filetime = epoch * 10_000_000 + _EPOCH_AS_FILETIME
+    filetime = epoch * 10_000_000 + UNIX_EPOCH
     old_metadata = wim.metadata_blob(image)
     change = _Change(wim, wim.tree(image), filetime)
     tail = _Tail(size_of(original))

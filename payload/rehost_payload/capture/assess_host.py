@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rehost_payload.capture.found import FoundHost, FoundMachine, FoundVolume
 from rehost_payload.capture.model import Role
+from rehost_payload.capture.volumes import BY_SYSTEM
 from rehost_payload.capture.words import in_gib
 from rehost_payload.repair.model import Finding, Severity
 from rehost_payload.survey.model import FileSystem
@@ -17,7 +18,6 @@ _LOCKED = {
     FileSystem.LDM: "dynamic disk",
     FileSystem.RAID: "software RAID",
 }
-_BY_WINDOWS = (FileSystem.BITLOCKER, FileSystem.REFS)  # Windows PE may read them for us
 _RAID_CLASS = "0104"
 _DISKS = (Role.DISK, Role.DIFFERENCING_DISK)
 
@@ -67,24 +67,24 @@ def _volumes(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterator[Fin
     asked = {path[:2].upper() for m in found.machines for path in m.unreached}
     complete = found.known is not None and not found.lost
     for volume in found.volumes:
+        where = volume.letters[0] if volume.letters else volume.id
+        line = f"{volume.id}: {volume.file_system}, {volume.size} bytes, letters {volume.letters}"
         if volume.file_system == FileSystem.REFS and volume.unreadable is None:
-            name = volume.letters[0] if volume.letters else volume.id
-            line = f"{volume.id}: ReFS, {volume.size} bytes, letters {volume.letters}"
-            yield Finding("capture.refs-mounted", Severity.WARNING, volume.id, {"volume": name}, (line,))
+            yield Finding("capture.refs-mounted", Severity.WARNING, volume.id, {"volume": where}, (line,))
         reason = _reason(volume)
         if reason is None:
             continue
         needed = bool(asked & set(volume.letters)) or not complete
         weight = Severity.BLOCKER if needed else Severity.WARNING
-        where = volume.letters[0] if volume.letters else volume.id
         params = {"volume": where, "reason": reason, "size": in_gib(volume.size)}
-        line = f"{volume.id}: {volume.file_system}, {volume.size} bytes, letters {volume.letters}"
         yield Finding("capture.volume-unreadable", weight, volume.id, params, (line,))
 
 
 def _reason(volume: FoundVolume) -> str | None:
     kind = FileSystem(volume.file_system)
-    if kind in _LOCKED and not (kind in _BY_WINDOWS and volume.unreadable is None):
+    if kind in BY_SYSTEM and volume.unreadable is None:
+        return None
+    if kind in _LOCKED:
         return _LOCKED[kind]
     if volume.unreadable in ("damaged", "io"):
         return volume.unreadable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rehost_payload.capture.copy_source import OpenSource
 from rehost_payload.capture.model import CaptureFile
-from rehost_payload.capture.volumes import SystemFiles, with_help
+from rehost_payload.capture.volumes import SystemFiles, WithHelp
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.source import ByteSource, SliceSource
@@ -15,10 +15,6 @@ from rehost_payload.repair.model import VolumeRef
 from rehost_payload.survey.cache import CachedSource
 from rehost_payload.survey.filesystems import open_filesystem
 from rehost_payload.system.protocol import DiskHandle
-
-
-def _as_it_is(disk: DiskHandle) -> ByteSource:
-    return disk
 
 
 def _nobody(disk: str, offset: int) -> FileSystemReader | None:
@@ -36,7 +32,7 @@ class VolumeOpener:
     def __init__(
         self,
         disks: Sequence[DiskHandle],
-        uncached: Callable[[DiskHandle], ByteSource] = _as_it_is,
+        uncached: Callable[[DiskHandle], ByteSource] | None = None,
         files: SystemFiles = _nobody,
     ) -> None:
         self._disks = disks
@@ -52,7 +48,7 @@ class VolumeOpener:
         disk, place = self._places[ref]
         source = self._sources.get(disk.info.path)
         if source is None:
-            source = self._sources[disk.info.path] = self._uncached(disk)
+            source = self._sources[disk.info.path] = self._uncached(disk) if self._uncached else disk
         reader = self._reader(source, disk, place)
         metadata = reader.metadata(file.source.path)
         if metadata is None:
@@ -65,9 +61,7 @@ class VolumeOpener:
             return self._files(disk.info.path, place.offset)
 
         try:
-            return with_help(
-                open_filesystem(CachedSource(SliceSource(source, place.offset, place.size))), ask
-            )
+            return WithHelp(open_filesystem(CachedSource(SliceSource(source, place.offset, place.size))), ask)
         except FormatError:
             reader = ask()
             if reader is None:

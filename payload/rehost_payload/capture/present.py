@@ -43,9 +43,6 @@ def as_it_lies(state: CaptureState, medium: Medium, folder: str) -> CaptureState
     units: dict[str, Manifest] = {}
     reasons: dict[str, list[str]] = {}
     good: set[str] = set()  # paths below the capture's folder
-    claimed = [
-        u for u in state.units if any((c.target, c.state) == (state.here, "complete") for c in u.copies)
-    ]
     for unit in state.units:
         lost: list[str] = []
         try:
@@ -71,9 +68,8 @@ def as_it_lies(state: CaptureState, medium: Medium, folder: str) -> CaptureState
         for file in manifest.files
         if file.parent is not None
     }
-    for unit in claimed:
-        if unit.folder in units:
-            reasons[unit.folder] += _lost_parents(unit.folder, units[unit.folder], parents, good)
+    for unit_folder, manifest in units.items():
+        reasons[unit_folder] += _lost_parents(unit_folder, manifest, parents, good)
 
     def now(copy: UnitCopy, unit_folder: str) -> UnitCopy:
         if copy.target != state.here:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
 from rehost_payload.formats.filesystem import (
     FileMetadata,
@@ -13,14 +14,15 @@ from rehost_payload.formats.filesystem import (
     UnreadableFile,
 )
 from rehost_payload.formats.source import ByteSource
-from rehost_payload.survey.model import Disk, Problem
+from rehost_payload.survey.model import Disk, FileSystem, Problem
 from rehost_payload.survey.volumes import OpenVolume, survey_volumes
 from rehost_payload.system.protocol import System
 
 SystemFiles = Callable[[str, int], FileSystemReader | None]
 """System.volume_files: the disk's path and the volume's offset in it."""
 
-_WHOLE = ("refs", "bitlocker")
+BY_SYSTEM = (FileSystem.REFS, FileSystem.BITLOCKER)
+"""What only the operating system may be able to read; BitLocker's where it has been unlocked."""
 _UNPACKED = ("dedup", "wof")
 
 
@@ -33,29 +35,24 @@ def host_volumes(system: System, disk: Disk, source: ByteSource, problems: list[
 def _helped(files: SystemFiles, disk: Disk, found: OpenVolume) -> OpenVolume:
     volume = found.volume
     if found.reader is not None:
-        return replace(found, reader=with_help(found.reader, lambda: files(disk.path, volume.offset)))
-    reader = files(disk.path, volume.offset) if volume.unreadable in _WHOLE else None
+        return replace(found, reader=WithHelp(found.reader, lambda: files(disk.path, volume.offset)))
+    reader = files(disk.path, volume.offset) if volume.file_system in BY_SYSTEM else None
     if reader is None:
         return found
     known = replace(volume, label=reader.label, serial=reader.serial, unreadable=None)
     return OpenVolume(known, reader)
 
 
-def with_help(reader: FileSystemReader, ask: Callable[[], FileSystemReader | None]) -> FileSystemReader:
-    """``reader``, and for files that it cannot unpack what ``ask`` returns (asked once, when it is needed)."""
-    return _WithHelp(reader, ask)
+class WithHelp(FileSystemReader):
+    """A reader of ours, and for files that it cannot unpack what ``ask`` returns (asked once, when it is needed)."""
 
-
-class _WithHelp(FileSystemReader):
     def __init__(self, own: FileSystemReader, ask: Callable[[], FileSystemReader | None]) -> None:
         self._own = own
-        self._ask: Callable[[], FileSystemReader | None] | None = ask
-        self._help: FileSystemReader | None = None
+        self._ask = ask
 
+    @cached_property
     def _helper(self) -> FileSystemReader | None:
-        if self._ask is not None:
-            self._help, self._ask = self._ask(), None
-        return self._help
+        return self._ask()
 
     @property
     def kind(self) -> str:
@@ -102,7 +99,7 @@ class _WithHelp(FileSystemReader):
         try:
             return self._own.open(path)
         except UnreadableFile as error:
-            helper = self._helper() if error.code in _UNPACKED else None
+            helper = self._helper if error.code in _UNPACKED else None
             if helper is None:
                 raise
             return helper.open(path)
@@ -112,8 +109,7 @@ class _WithHelp(FileSystemReader):
         found = self._own.metadata(path)
         if found is None or found.unreadable not in _UNPACKED:
             return found
-        helper = self._helper()
-        other = None if helper is None else helper.metadata(path)
+        other = None if self._helper is None else self._helper.metadata(path)
         if other is None or other.unreadable is not None:
             return found
         return replace(found, size=other.size, unreadable=None, reparse_tag=0)

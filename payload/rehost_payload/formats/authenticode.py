@@ -9,13 +9,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .catalog import indirect_digest
+from .catalog import INDIRECT_DATA, indirect_digest
 from .der import SEQUENCE, encoded, value_at
 from .errors import FormatError
 from .pkcs7 import Signature, digest_name, signed_data, verify
 
 WHAT = "driver binary"
-_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 _SECURITY = 4  # index of the attribute certificate table
 
 
@@ -36,7 +35,7 @@ def read_signature(data: bytes, microsoft: Iterable[str] | None = None) -> Signa
     if not 8 < length <= size or kind != b"\2\0":
         raise FormatError(WHAT, "its signature is damaged")
     try:
-        signed = signed_data(data[at + 8 : at + length], _INDIRECT_DATA, WHAT)
+        signed = signed_data(data[at + 8 : at + length], INDIRECT_DATA, WHAT)
         algorithm, expected = indirect_digest(value_at(encoded(SEQUENCE, signed.content)))
         name = digest_name(algorithm)
         if name not in hashlib.algorithms_guaranteed:

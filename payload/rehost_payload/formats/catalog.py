@@ -19,7 +19,7 @@ MAX_SIZE = 16 << 20  # bytes; real ones have up to 1 MiB
 MAX_MEMBERS = 50_000
 _CTL = "1.3.6.1.4.1.311.10.1"
 _NAME_VALUE = "1.3.6.1.4.1.311.12.2.1"
-_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
+INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _member(subject: Value) -> Member:
     for attribute in rest[0].parts(SET) if rest else ():
         kind, values = attribute.parts(least=2)[:2]
         name = kind.oid()
-        if name not in (_NAME_VALUE, _INDIRECT_DATA):
+        if name not in (_NAME_VALUE, INDIRECT_DATA):
             continue
         for value in values.parts(SET):
             if name == _NAME_VALUE:
@@ -120,7 +120,7 @@ def _name_value(pair: Value) -> tuple[str, str]:
 
 
 def indirect_digest(value: Value) -> tuple[Value, bytes]:
-    """SPC_INDIRECT_DATA: the algorithm of the hash, and the hash."""
+    """SPCINDIRECT_DATA: the algorithm of the hash, and the hash."""
     _, info = value.parts(least=2)[:2]
     algorithm, digest = info.parts(least=2)[:2]
     return algorithm, digest.octets()

@@ -47,6 +47,10 @@ def needs_replay(data: bytes) -> bool:
     return is_hive(data) and (not header_intact(data) or data[4:8] != data[8:12])
 
 
+UNIX_EPOCH = 116444736000000000
+"""1970-01-01 as a FILETIME."""
+
+
 def filetime(value: int) -> datetime | None:
     """A FILETIME (100 ns since 1601, UTC); None where it is zero or past the year 9999."""
     if value == 0:

@@ -33,7 +33,6 @@ _MAX_ENTRIES = 1 << 20
 _MAX_DEPTH = 64
 _CACHED_RECORDS = 512
 _CACHED_NODES = 512
-_REPARSE_CODES = {details.WOF: "wof", details.DEDUP: "dedup"}
 _MAX_REPARSE = 16 * 1024
 _MAX_DESCRIPTOR = 0x10000
 _VOLUME_DIRTY = 0x0001
@@ -518,7 +517,7 @@ class NtfsVolume(FileSystemReader):
             raise IsADirectoryError(path)
         tag = self._reparse_tag(record)
         if tag:
-            raise UnreadableFile(path, _REPARSE_CODES.get(tag, "reparse"))
+            raise UnreadableFile(path, details.UNREADABLE.get(tag, "reparse"))
         data = self._joined(record, records.DATA, "")
         if data is None:
             return BytesSource(b"")
@@ -542,7 +541,7 @@ class NtfsVolume(FileSystemReader):
         data = None if stat.is_directory else self._joined(record, records.DATA, "")
         unreadable = None
         if stat.reparse_tag and not stat.is_directory:
-            unreadable = _REPARSE_CODES.get(stat.reparse_tag, "reparse")
+            unreadable = details.UNREADABLE.get(stat.reparse_tag, "reparse")
         elif data is not None and data.flags & records.ENCRYPTED:
             unreadable = "encrypted"
         return FileMetadata(

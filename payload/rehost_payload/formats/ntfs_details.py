@@ -16,6 +16,8 @@ SYMLINK = 0xA000000C
 MOUNT_POINT = 0xA0000003  # also of junctions
 WOF = 0x80000017
 DEDUP = 0x80000013
+UNREADABLE = {WOF: "wof", DEDUP: "dedup"}
+"""The code of UnreadableFile for a file with such a reparse point; "reparse" for others."""
 
 _SDS_BLOCK = 0x40000  # followed by its mirror of the same size
 _SDS_LARGEST = 256 << 20

@@ -8,6 +8,7 @@ was chosen it installs the driver packages first (dism.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -227,26 +228,23 @@ def commit(
                 by_tool = bool(made)
                 _check_journal(prepared.files, journal)
                 _check_space(prepared.files, mounts)
-            lengths = [
-                len(prepared.files),
-                len(prepared.sectors),
-                len(prepared.boot_code),
-                len(prepared.variables),
-            ]
-            total = sum(lengths)
-            for number, item in enumerate(prepared.files):
-                _report(progress, item.path, number, total)
+            total = sum(
+                len(x) for x in (prepared.files, prepared.sectors, prepared.boot_code, prepared.variables)
+            )
+            numbers = itertools.count()
+            for item in prepared.files:
+                _report(progress, item.path, next(numbers), total)
                 changes += _write_file(item, mounts.of(item.volume), journal)
-            for number, patch in enumerate(prepared.sectors, len(prepared.files)):
-                _report(progress, patch.what, number, total)
+            for patch in prepared.sectors:
+                _report(progress, patch.what, next(numbers), total)
                 mounts.close()  # the table of a disk is not changed under a mounted volume
                 changes.append(_write_sectors(patch, system, journal))
-            for number, code in enumerate(prepared.boot_code, sum(lengths[:2])):
-                _report(progress, code.kind, number, total)
+            for code in prepared.boot_code:
+                _report(progress, code.kind, next(numbers), total)
                 mounts.close()
                 changes += write_boot_code(code, system, journal)
-            for number, variable in enumerate(prepared.variables, total - len(prepared.variables)):
-                _report(progress, variable.name, number, total)
+            for variable in prepared.variables:
+                _report(progress, variable.name, next(numbers), total)
                 changes.append(_write_variable(variable, system, journal))
             mounts.close()  # unmounting is part of the work: it may fail too
             journal.complete()

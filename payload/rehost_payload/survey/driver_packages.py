@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from rehost_payload.drivers.check import Level, check_package
@@ -138,21 +139,35 @@ class _Package:
     digest: str
     place: _Place
 
-    def whole(self) -> str:
+    @cached_property
+    def sha256(self) -> str:
+        """Of all its files, read once for all controllers."""
         try:
             return read_package(self.path.parent, self.path.name).sha256
         except InjectError as error:
             raise FormatError("driver package", str(error)) from error
 
+    @property
+    def _folder(self) -> str:
+        """Its folder in the place; empty where it lies in the place itself."""
+        inside = self.path.relative_to(self.place.path).parts
+        return inside[0] if len(inside) > 1 else ""
+
+    @property
+    def _bundled(self) -> Bundled | None:
+        return self.place.bundled.get(self._folder) if self._folder else None
+
+    @cached_property
+    def _changed(self) -> str | None:
+        """A file that is not what the builder has put there."""
+        return None if self._bundled is None else self._bundled.changed(self.place.path / self._folder)
+
     def verified(self, target: Target, device: PciDevice) -> PackageVerification:
         """Checked anew, also where the builder has done so: the folder may not be what it was."""
-        inside = self.path.relative_to(self.place.path).parts
-        bundled = self.place.bundled.get(inside[0]) if len(inside) > 1 else None
-        if bundled is not None:
-            changed = bundled.changed(self.place.path / inside[0])
-            if changed is not None:
-                why = f"{changed} is not the file that the medium was made with"
-                return PackageVerification(Level.FAIL.value, (why,))
+        bundled = self._bundled
+        if self._changed is not None:
+            why = f"{self._changed} is not the file that the medium was made with"
+            return PackageVerification(Level.FAIL.value, (why,))
         report = check_package(self.path, None, (target,), device)
         signer = report.signature.signer if report.signature is not None else ""
         level, reasons = report.summary
@@ -235,7 +250,7 @@ class _Judge:
             subsystems=found.subsystems,
             warnings=found.warnings,
             binaries=tuple(self._images(found, package.inf)),
-            package_sha256=package.whole(),  # before they are verified: what changes meanwhile is not installed
+            package_sha256=package.sha256,  # before they are verified: what changes meanwhile is not installed
             verification=package.verified(self._target, device),
         )
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehost_payload.formats.hive_base import UNIX_EPOCH
 from rehost_payload.system.blockio import os_error
 from rehost_payload.system.capture_target import ALIGNMENT, TargetFile, TargetInfo
 from rehost_payload.system.protocol import TEMPORARY_NAME, SystemError_
@@ -21,7 +22,6 @@ from rehost_payload.system.synced import flush_file_system, write_synced
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 _NO_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
 _DIRTY_LIMIT = 32 << 20  # buffered writing: not more than this in memory before it goes to the disk
-_EPOCH = 116444736000000000  # 1970-01-01 as FILETIME
 
 
 def _never() -> bool:
@@ -114,8 +114,8 @@ class _File:
     def finish(self, size: int, created: int, modified: int) -> None:
         with self._errors():
             os.ftruncate(self.descriptor, size)
-            if modified >= _EPOCH:
-                nanoseconds = (modified - _EPOCH) * 100
+            if modified >= UNIX_EPOCH:
+                nanoseconds = (modified - UNIX_EPOCH) * 100
                 os.utime(self.descriptor, ns=(nanoseconds, nanoseconds))
             self._flush()
 

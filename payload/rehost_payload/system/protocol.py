@@ -105,7 +105,7 @@ class System(Protocol):
     def problems(self) -> Sequence[str]: ...
 
     def driver_folders(self) -> Sequence[Path]:
-        """Folders of this system with driver packages; those that are not there are left out."""
+        """Folders of this system with driver packages; those that somebody has named also where they are not there."""
         ...
 
     def volume_files(self, disk: str, offset: int) -> FileSystemReader | None:

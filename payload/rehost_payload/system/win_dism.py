@@ -17,6 +17,7 @@ from rehost_payload.system.win_tools import (
     add_driver,
     dism_may_service,
     is_windows_pe,
+    own_folder,
     run_tool,
     tool,
 )
@@ -45,7 +46,7 @@ class Dism:
 
     @property
     def _logs(self) -> Path:
-        return Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "logs")
+        return own_folder("logs", self._environment)
 
     def refusal(self, build: int, root: str) -> tuple[str, dict[str, str]] | None:
         """See DriverTool.driver_tool_refusal."""

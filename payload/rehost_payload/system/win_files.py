@@ -22,15 +22,13 @@ from rehost_payload.formats.filesystem import (
     UnreadableFile,
     split_path,
 )
+from rehost_payload.formats.hive_base import UNIX_EPOCH
+from rehost_payload.formats.ntfs_details import MOUNT_POINT, SYMLINK, UNREADABLE
 from rehost_payload.formats.source import ByteSource
 from rehost_payload.system.win32 import VolumeFacts, Win32Error, refused
 
-_TO_FILETIME = 116444736000000000  # 1970 in units of 100 ns since 1601
 _ENCRYPTED = 0x4000
 _ELSEWHERE = 0x1000 | 0x400000  # offline, recalled when read: the bytes are not on this volume
-_DEDUP, _WOF = 0x80000013, 0x80000017
-_CODES = {_DEDUP: "dedup", _WOF: "wof"}
-_LINKS = (0xA000000C, 0xA0000003)
 _PLAIN = "\\\\?\\"
 
 
@@ -193,7 +191,7 @@ class WindowsFiles(FileSystemReader):
 
     def link_target(self, path: str) -> str | None:
         place, _, state = self._existing(path)
-        if _tag(state) not in _LINKS:
+        if _tag(state) not in (SYMLINK, MOUNT_POINT):
             return None
         target = os.readlink(place)
         plain = target.startswith(_PLAIN) and not target.startswith(_PLAIN + "Volume{")
@@ -201,7 +199,7 @@ class WindowsFiles(FileSystemReader):
 
 
 def _tag(state: os.stat_result) -> int:
-    return int(getattr(state, "st_reparse_tag", 0xA000000C if modes.S_ISLNK(state.st_mode) else 0))
+    return int(getattr(state, "st_reparse_tag", SYMLINK if modes.S_ISLNK(state.st_mode) else 0))
 
 
 def _is_directory(state: os.stat_result) -> bool:
@@ -220,9 +218,9 @@ def _unreadable(state: os.stat_result) -> str | None:
         return "encrypted"
     tag = _tag(state)
     if tag or attributes & _ELSEWHERE:
-        return _CODES.get(tag, "reparse")
+        return UNREADABLE.get(tag, "reparse")
     return None
 
 
 def _filetime(nanoseconds: int) -> int:
-    return max(0, nanoseconds // 100 + _TO_FILETIME)
+    return max(0, nanoseconds // 100 + UNIX_EPOCH)

@@ -58,6 +58,11 @@ def tool(name: str, environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("SystemRoot", "X:\\Windows"), "System32", name)
 
 
+def own_folder(name: str, environment: Mapping[str, str] = os.environ) -> Path:
+    r"""A folder of ours in the system that runs: X:\Rehost\logs, X:\Rehost\drivers."""
+    return Path(environment.get("SystemDrive", "X:") + "\\", "Rehost", name)
+
+
 def run_tool(
     command: Sequence[str],
     log: Path | None = None,

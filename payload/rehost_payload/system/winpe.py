@@ -42,6 +42,7 @@ from rehost_payload.system.win_tools import (
     ToolError,
     find_bootsect,
     lettered,
+    own_folder,
     run_tool,
     tool,
     write_boot_code,
@@ -160,7 +161,7 @@ class WinPeSystem:
 
     def driver_folders(self) -> Sequence[Path]:
         # the medium's own is always named, and there only where the medium was built with packages
-        own = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "drivers")
+        own = own_folder("drivers", self._environment)
         folders = driver_folders(None, self._environment) or (own,)
         return tuple(f for f in folders if f != own or f.is_dir())
 
@@ -432,7 +433,7 @@ class WinPeSystem:
                     pass  # bootsect goes on without the lock where it cannot have it, and Windows writes over its work
             except SystemError_ as error:
                 raise SystemError_("boot-code", error.detail) from error
-            logs = Path(self._environment.get("SystemDrive", "X:") + "\\", "Rehost", "logs")
+            logs = own_folder("logs", self._environment)
             try:
                 with lettered(self._api, root) as letter:
                     done = write_boot_code(bootsect, letter, logs, master=master, run=self._run)

@@ -290,7 +290,7 @@ def run(
         with ExitStack() as stack:
             targets = [_open(stack, target, system) for target in prepared.targets]
             plan = replace(plan, name=_name(plan, targets))
-            opener = _opener(handles, system, uncached)
+            opener = VolumeOpener(handles, uncached, system.volume_files)
             documents = host_documents(plan, prepared.found.settings)
             result = run_copy(
                 plan,
@@ -319,12 +319,6 @@ def run(
 
 def blocked(prepared: Prepared, why: Refusal) -> CaptureOutcome:
     return CaptureOutcome(ResultWord.BLOCKED, prepared.plan, findings=prepared.findings, refused=why)
-
-
-def _opener(handles: Sequence[DiskHandle], system: System, uncached: Opener | None) -> VolumeOpener:
-    if uncached is None:
-        return VolumeOpener(handles, files=system.volume_files)
-    return VolumeOpener(handles, uncached, system.volume_files)
 
 
 def _open(stack: ExitStack, target: ChosenTarget, system: System) -> CaptureTarget:

@@ -44,6 +44,15 @@ def found(survey: Survey) -> dict[str, Finding]:
     return {f.id: f for f in diagnose(survey).findings if not f.id.startswith(OTHERS)}
 
 
+def assert_not_taken(folder: Path, reason: str) -> None:
+    """The package in the folder is the right one for the card, and is left alone for this reason."""
+    survey = surveyed(tree(), (SMART_3100,), [folder])
+    finding = found(survey)["driver.missing"]
+    assert not finding.repairable
+    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
+    assert plan(survey).actions == ()
+
+
 def verdicts(survey: Survey) -> dict[str, Verdict]:
     return {c.id.removeprefix("verify."): c.verdict for c in check_drivers(survey, only(survey))}
 
@@ -241,11 +250,7 @@ def test_a_package_that_its_catalog_does_not_vouch_for_is_not_taken(
     packages.signed(tmp_path / "p")
     for name, data in changes().items():
         (tmp_path / "p" / name).write_bytes(data)
-    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
-    finding = found(survey)["driver.missing"]
-    assert not finding.repairable
-    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
-    assert plan(survey).actions == ()
+    assert_not_taken(tmp_path, reason)
 
 
 @pytest.mark.parametrize(
@@ -406,11 +411,7 @@ def test_traps_of_packages_are_refused_on_the_server(
     (tmp_path / "p").mkdir()
     for name, data in files().items():
         (tmp_path / "p" / name).write_bytes(data)
-    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
-    finding = found(survey)["driver.missing"]
-    assert not finding.repairable
-    assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
-    assert plan(survey).actions == ()
+    assert_not_taken(tmp_path, reason)
 
 
 def test_a_package_that_was_tested_for_no_server_is_taken_and_that_is_said(tmp_path: Path) -> None:
