@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,23 @@ class QmpError(RuntimeError):
 class QmpClient:
     """Connects to the socket ``path``, which QEMU may still be about to create.
 
-    ``timeout`` (seconds) bounds the wait for the socket and for each answer. Raises `QmpError` where QEMU says
-    no or closes the connection.
+    ``timeout`` (seconds) bounds the wait for the socket and for each answer; the wait for the socket ends with
+    ``alive`` too: a QEMU that refuses its command line creates the socket first, and nobody answers there.
+    Raises `QmpError` where QEMU says no, closes the connection or has ended.
     """
 
-    def __init__(self, path: Path, timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, timeout: float = 30.0, alive: Callable[[], bool] = lambda: True) -> None:
         self._timeout = timeout
         self._buffer = b""
         self.events: list[dict[str, Any]] = []
-        self._socket = self._connect(path, timeout)
+        self._socket = self._connect(path, timeout, alive)
         greeting = self._message(time.monotonic() + timeout)
         if "QMP" not in greeting:
             raise QmpError(f"no greeting but {greeting}")
         self.command("qmp_capabilities")
 
     @staticmethod
-    def _connect(path: Path, timeout: float) -> socket.socket:
+    def _connect(path: Path, timeout: float, alive: Callable[[], bool]) -> socket.socket:
         deadline = time.monotonic() + timeout
         while True:
             channel = socket.socket(socket.AF_UNIX)
@@ -40,7 +42,7 @@ class QmpClient:
                 return channel
             except OSError as error:
                 channel.close()
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not alive():
                     raise QmpError(f"cannot connect to {path}: {error}") from error
                 time.sleep(0.02)
 

@@ -23,6 +23,7 @@ from rehost_builder.run import require
 
 _POLL = 0.25  # seconds
 _FIRST_SIGN = 20.0  # seconds in which a machine under KVM must have failed, if it does
+_LAST_WORDS = 5.0  # seconds for a QEMU that no longer answers to end
 Tick = Callable[[float, int], None]
 
 
@@ -125,15 +126,15 @@ def _run(
 
 
 def _monitor(process: subprocess.Popen[bytes], socket: Path, log: Path) -> QmpClient:
-    deadline = time.monotonic() + 15
-    while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if process.poll() is not None:
-        raise BuildError(f"QEMU did not start: {_tail(log)}", "its whole output is in qemu.log")
     try:
-        return QmpClient(socket)
+        return QmpClient(socket, alive=lambda: process.poll() is None)
     except (QmpError, TimeoutError) as error:
-        raise BuildError(f"QEMU does not answer: {error}", "its whole output is in qemu.log") from None
+        # the connection may break a moment before the process has ended
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
+        if process.poll() is None:
+            raise BuildError(f"QEMU does not answer: {error}", "its whole output is in qemu.log") from None
+        raise BuildError(f"QEMU did not start: {_tail(log)}", "its whole output is in qemu.log") from None
 
 
 def _watch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 
 from rehost_builder.cli import main
 from rehost_builder.emulator.command import DiskImage, MachineOptions, qemu_command
-from rehost_builder.emulator.start import pick_accelerator
+from rehost_builder.emulator.start import pick_accelerator, start
+from rehost_builder.errors import BuildError
 from support.boot_sectors import boot_sector
 
 needs_qemu = pytest.mark.skipif(
@@ -96,6 +98,25 @@ def test_an_image_that_qemu_refuses(tmp_path: Path) -> None:
     )
     assert result.exit_code == 1
     assert "QEMU did not start" in result.stderr
+
+
+def test_a_qemu_that_ends_after_it_made_its_socket_did_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu = tmp_path / "bin" / "qemu-system-x86_64"
+    qemu.parent.mkdir()
+    qemu.write_text(
+        f"#!{sys.executable}\n"
+        "import socket, sys, time\n"
+        "name = next(x for x in sys.argv if x.startswith('unix:'))[5:].split(',')[0]\n"
+        "socket.socket(socket.AF_UNIX).bind(name)\n"
+        "time.sleep(0.5)\n"
+        "sys.exit('no such image format')\n"
+    )
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", str(qemu.parent))
+    with pytest.raises(BuildError, match="QEMU did not start: no such image format"):
+        start(MachineOptions(tmp_path / "m.iso"), tmp_path / "logs", accelerator="tcg")
 
 
 @pytest.mark.parametrize("words", [
