@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from rehost_builder.errors import BuildError
-from rehost_payload.formats.errors import FormatError
 from rehost_payload.ui.drivers_cmd import drivers, say
 from rehost_payload.ui.paths import InputPath
 from rehost_payload.ui.plain import dumps
@@ -25,7 +23,8 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
     """Verify driver packages: for which Windows Server they are usable, and why not for others.
 
     PACKAGES are folders, or archives as vendors deliver them (ZIP, EXE, CAB, MSI, 7z), which are unpacked into a
-    private folder. Nothing is changed. Every file that the INF wants has to be there and to have the hash that the
+    private folder. Nothing is changed. An archive that is hostile or damaged is named as unusable, and the others are
+    checked all the same. Every file that the INF wants has to be there and to have the hash that the
     catalog holds; the catalog has to be signed, and by Microsoft; drivers have to be kernel drivers for x64.
 
     \b
@@ -39,40 +38,24 @@ def check(ctx: click.Context, packages: tuple[Path, ...], verbose: bool, json_: 
       0  at least one package is usable, and none is unsound
       1  an error
       2  the command line is wrong
-      3  a package is not usable, or none holds a boot driver
+      3  a package is not usable, an archive could not be opened, or none holds a boot driver
     """
+    from rehost_builder.drivers.folders import check_all
     from rehost_builder.drivers.report import as_json, as_text
-    from rehost_builder.drivers.unpack import LIMITS, may_be_none, opened, with_archives
     from rehost_payload.drivers.catalogue import load_catalogue
-    from rehost_payload.drivers.check import Kind, check_folder
+    from rehost_payload.drivers.check import Kind
     from rehost_payload.ui.progress import ProgressLine
     from rehost_payload.ui.texts import Texts
 
     progress = ProgressLine(sys.stderr, Texts(), terminal=sys.stderr.isatty())
-    reports = []
     try:
-        for given, place in ((g, p) for g in packages for p in with_archives(g)):
-            try:
-                with opened(place) as folder:
-                    found = [r.shown_as(place, folder) for r in check_folder(folder, None, progress)]
-            except BuildError as e:
-                if not may_be_none(place, given):
-                    raise
-                click.echo(f"{place} was not opened: {e.message}", err=True)
-                continue
-            reports += found
-            if not found and (place not in packages or with_archives(place) == [place]):
-                click.echo(
-                    f"{place} holds no driver package: no INF file is in it (links are not followed, "
-                    f"archives in archives opened {LIMITS.depth} deep)",
-                    err=True,
-                )
+        reports, notes = check_all(packages, progress)
     except OSError as e:
         raise click.ClickException(f"{e.filename}: {e.strerror or e}") from e
-    except FormatError as e:
-        raise click.ClickException(str(e)) from e
     finally:
         progress.close()
+    for note in notes:
+        click.echo(note, err=True)
     if json_:
         click.echo(dumps(as_json(reports)))
     else:

@@ -141,8 +141,16 @@ def _unzip(path: Path, folder: Path, limits: Limits, shown: str) -> None:
             _judge(members, path.stat().st_size, limits, shown)
             for member in members:
                 _write(archive, member, folder, limits, shown)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as e:
-        raise BuildError(f"{shown} is damaged: {e}", "download it again") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        ValueError,
+        struct.error,
+        MemoryError,
+    ) as e:
+        raise BuildError(f"{shown} is damaged: {e or type(e).__name__}", "download it again") from None
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES):
             raise
@@ -231,7 +239,7 @@ def _extract(kind: str, path: Path, folder: Path, limits: Limits, shown: str) ->
     if program is None:
         names, package = _PROGRAMS[kind][0]
         how = "install 7-Zip, or unpack it yourself" if os.name == "nt" else f"apt-get install {package}"
-        raise BuildError(f"to unpack {shown} the program {names[0]} is needed", how)
+        raise BuildError(f"{shown} cannot be unpacked without the program {names[0]}", how)
     source = str(path.resolve())
     argv = {
         "cabextract": [program, "-q", "-d", str(folder), source],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost_builder.drivers.cli import drivers
+from rehost_payload.drivers import packages as packages_module
 from rehost_payload.drivers.binary import read_binary
 from rehost_payload.drivers.check import Kind, Level, PackageReport, check_folder, check_package
 from rehost_payload.formats import pkcs7
@@ -543,3 +546,88 @@ def test_nothing_to_check(tmp_path: Path) -> None:
     missing = run(tmp_path / "nothing")
     assert missing.exit_code == 1
     assert "No such file" in missing.stderr
+
+
+def zipped(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_hostile_or_damaged_archive_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is named with its reason, in the table and in JSON; everything else of the folder is checked."""
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    folder = tmp_path / "packages"
+    put(tmp_path / "sound")
+    put(folder / "z-last")
+    link = zipfile.ZipInfo("a.inf")
+    link.external_attr = 0o120777 << 16
+    reasons = {
+        "a-escape.zip": "'../../a.inf' has a name that leads out of its folder; check where the file comes from",
+        "b-link.zip": "'a.inf' is a link or a device; check where the file comes from",
+        "c-cut.zip": "is damaged: ",
+        "d-other.7z": "is no archive that is known",
+    }
+    zipped(folder / "a-escape.zip", ("../../a.inf", b"x"))
+    zipped(folder / "b-link.zip", (link, b"/etc/passwd"))
+    cut = zipped(folder / "c-cut.zip", ("a.inf", b"x" * 300))
+    cut.write_bytes(cut.read_bytes()[:-30])
+    (folder / "d-other.7z").write_bytes(b"Rar!\x1a\x07")
+    zipped(folder / "e-good.zip", *((p.name, p.read_bytes()) for p in (tmp_path / "sound").iterdir()))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+    result = run(folder)
+    assert result.exit_code == 3
+    for name, reason in reasons.items():
+        assert f"{folder}/{name}: unusable" in result.stdout
+        assert f"FAIL         {name} {reason}" in result.stdout
+    assert f"{folder}/e-good.zip/exraid.inf: usable" in result.stdout
+    assert f"{folder}/z-last/exraid.inf: usable" in result.stdout
+    assert "6 packages: 2 usable, 4 not" in result.stdout
+
+    document = json.loads(run("--json", folder).stdout)
+    failed = {Path(p["path"]).name: p["checks"] for p in document if p["failed"]}
+    assert failed.keys() == reasons.keys()
+    for name, reason in reasons.items():
+        (check,) = failed[name]
+        assert (check["file"], check["level"]) == (name, "fail")
+        assert reason in check["text"]
+    assert sum(not p["failed"] for p in document) == 2
+
+    # the same for archives that are named one by one
+    named = run(folder / "a-escape.zip", folder / "e-good.zip")
+    assert named.exit_code == 3
+    assert "2 packages: 1 usable, 1 not" in named.stdout
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_archive_with_too_many_infs_is_named_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages_module, "MAX_INFS", 2)
+    zipped(tmp_path / "many.zip", *((f"{n}/a.inf", b"x") for n in range(3)))
+    put(tmp_path / "p")
+    result = run("--json", tmp_path)
+    assert result.exit_code == 3
+    first = next(p for p in json.loads(result.stdout) if p["path"] == f"{tmp_path}/many.zip")
+    assert first["checks"][0]["text"] == "driver folder: many.zip has more than 2 INF files"
+
+
+def test_no_room_for_what_is_unpacked_is_an_error_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the archive's fault, and says nothing about it."""
+    zipped(tmp_path / "d.zip", ("a.inf", b"x"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("rehost_builder.drivers.unpack._write", full)
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
