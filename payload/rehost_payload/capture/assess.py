@@ -1,7 +1,8 @@
 """What the operator must know before it is too late. Pure functions of what was found and chosen.
 
 Severities: BLOCKER where going on would lose something that nobody would miss until it is gone; FATAL where a machine
-cannot be captured whole from here; WARNING where it can, but not everything will work as before; INFO otherwise.
+cannot be captured whole from here, or is not whole on the server already; WARNING where it can, but not everything will
+work as before; INFO otherwise.
 """
 
 from __future__ import annotations

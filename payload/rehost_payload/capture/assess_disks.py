@@ -25,7 +25,7 @@ def disk_findings(machine: FoundMachine, unit: str) -> Iterator[Finding]:
             params = {**name, "path": path, "detail": problems[0]}
             yield Finding(
                 "capture.disk-damaged",
-                Severity.WARNING,
+                Severity.FATAL,
                 unit,
                 params,
                 tuple(f"{path}: {p}" for p in problems),
@@ -50,14 +50,17 @@ def _chains(machine: FoundMachine, unit: str, name: dict[str, str]) -> Iterator[
     for chain in machine.chains.values():
         faults.update(dict.fromkeys(chain.faults))
         warnings.update(dict.fromkeys(chain.warnings))
+    stored = {d.file.original for d in _disks(machine) if d.file.unreadable}  # said of the file itself
     for fault in faults:
+        if fault.kind == "unreadable" and fault.child in stored:
+            continue
         params = {**name, "child": fault.child, "parent": fault.parent, "detail": fault.detail}
         line = (f"{fault.kind}: {fault.child} -> {fault.parent or '?'}: {fault.detail}",)
         if fault.kind == "moved":
             yield Finding("capture.parent-moved", Severity.WARNING, unit, params, line)
         elif fault.kind == "unreadable":
             params = {**name, "path": fault.child, "detail": fault.detail}
-            yield Finding("capture.disk-unread", Severity.WARNING, unit, params, line)
+            yield Finding("capture.disk-unread", Severity.FATAL, unit, params, line)
         elif fault.kind == "missing":
             yield Finding("capture.parent-missing", Severity.FATAL, unit, params, line)
         else:
@@ -76,7 +79,7 @@ def _files(machine: FoundMachine, unit: str, name: dict[str, str]) -> Iterator[F
     remote = tuple(path for path in machine.unreached if _is_remote(path))
     if remote:
         params = {**name, "files": ", ".join(remote)}
-        yield Finding("capture.file-remote", Severity.WARNING, unit, params, remote)
+        yield Finding("capture.file-remote", Severity.FATAL, unit, params, remote)
     locked = tuple(path for path in machine.unreached if not _is_remote(path))
     if locked:
         params = {**name, "files": ", ".join(locked)}

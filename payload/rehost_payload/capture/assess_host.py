@@ -65,7 +65,7 @@ def _windows(found: FoundHost) -> Iterator[Finding]:
 def _volumes(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterator[Finding]:
     """What lies on a volume that cannot be read is lost without a word unless everything is known to lie elsewhere."""
     asked = {path[:2].upper() for m in found.machines for path in m.unreached}
-    complete = found.known is not None and not found.lost
+    complete = _complete(found)
     for volume in found.volumes:
         where = volume.letters[0] if volume.letters else volume.id
         line = f"{volume.id}: {volume.file_system}, {volume.size} bytes, letters {volume.letters}"
@@ -80,6 +80,11 @@ def _volumes(found: FoundHost, machines: Sequence[FoundMachine]) -> Iterator[Fin
         yield Finding("capture.volume-unreadable", weight, volume.id, params, (line,))
 
 
+def _complete(found: FoundHost) -> bool:
+    """Whether every machine that the host knows was found."""
+    return found.known is not None and not found.lost
+
+
 def _reason(volume: FoundVolume) -> str | None:
     kind = FileSystem(volume.file_system)
     if kind in BY_SYSTEM and volume.unreadable is None:
@@ -92,12 +97,16 @@ def _reason(volume: FoundVolume) -> str | None:
 
 
 def _problems(found: FoundHost) -> Iterator[Finding]:
-    for code, finding in (("disk", "capture.disk-unreadable"), ("list-damaged", "capture.list-damaged")):
+    behind = Severity.WARNING if _complete(found) else Severity.BLOCKER  # as for a volume that cannot be read
+    for code, finding, weight in (
+        ("disk", "capture.disk-unreadable", behind),
+        ("list-damaged", "capture.list-damaged", Severity.WARNING),
+    ):
         for problem in found.problems:
             if problem.code == code or (code == "disk" and problem.code == "io"):
                 params = {"where": problem.where, "detail": problem.detail}
                 evidence = (f"{problem.where}: {problem.detail}",)
-                yield Finding(finding, Severity.WARNING, "host", params, evidence)
+                yield Finding(finding, weight, "host", params, evidence)
     for volume in dict.fromkeys(p.where for p in found.problems if p.code == "unsearched"):
         lines = tuple(p.detail for p in found.problems if (p.code, p.where) == ("unsearched", volume))
         yield Finding("capture.search-incomplete", Severity.FATAL, "host", {"where": volume}, lines)

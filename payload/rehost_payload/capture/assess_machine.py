@@ -51,7 +51,9 @@ def _configuration(
     for one in (configuration, *machine.checkpoints):
         if one.damage:
             params = {**name, "path": one.file.original, "count": str(len(one.damage))}
-            yield Finding("capture.configuration-damaged", Severity.WARNING, unit, params, one.damage)
+            # a disk that only the damaged part names is not known to be this machine's
+            weight = Severity.FATAL if one is configuration else Severity.WARNING
+            yield Finding("capture.configuration-damaged", weight, unit, params, one.damage)
     unread = [c for c in machine.checkpoints if c.machine is None]
     if unread:
         params = {**name, "count": str(len(unread))}

@@ -56,7 +56,7 @@ def _one(plan: CapturePlan, target: Target) -> Iterator[Finding]:
         yield Finding("capture.target-is-source", Severity.BLOCKER, target.name, name, (f"{target.name}",))
     elif target.volume.disk in {disk for disk, _ in sources}:
         line = f"{target.name}: {target.volume.disk}"
-        yield Finding("capture.target-same-disk", Severity.WARNING, target.name, name, (line,))
+        yield Finding("capture.target-same-disk", Severity.BLOCKER, target.name, name, (line,))
 
 
 def _place(volume: VolumeRef) -> tuple[str, int]:

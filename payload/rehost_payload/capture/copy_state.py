@@ -47,9 +47,8 @@ class UnitState:
     folder: str
     size: int
     copies: tuple[UnitCopy, ...] = ()
-    whole: bool = (
-        True  # False: a finding says that something of it cannot be captured from here, or must be done first
-    )
+    # False: a finding says that it was damaged already, cannot all be captured from here, or needs something done first
+    whole: bool = True
 
     @property
     def good_copies(self) -> int:

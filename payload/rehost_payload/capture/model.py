@@ -14,7 +14,7 @@ from rehost_payload.repair.model import Finding, Severity, VolumeRef
 FORMAT = 1
 """Version of manifest.json and host.json."""
 NOT_WHOLE = (Severity.FATAL, Severity.BLOCKER)
-"""Findings of these weights mean that something is not in the capture, however well the rest was copied."""
+"""Findings of these weights: something is not in the capture, or was damaged before, however well it was copied."""
 
 
 class Role(StrEnum):

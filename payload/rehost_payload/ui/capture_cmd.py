@@ -95,7 +95,7 @@ def capture(
       0    captured (or planned, with --dry-run)
       1    an error; nothing good is on any target
       2    the command line is wrong; nothing was written
-      3    not whole: something is missing, or was not verified on every target
+      3    not whole: something is missing, was damaged before, or was not verified on every target
       4    not confirmed; nothing was written
       5    a target is refused; nothing was written
       130  interrupted with Ctrl-C; the same command goes on from there

@@ -43,6 +43,7 @@ _BLOCKERS = {
     "capture.target-fat": "fat32",
     "capture.target-small": "no-space",
     "capture.target-is-source": "source-disk",
+    "capture.target-same-disk": "source-disk",
 }
 Refusal = tuple[str, str, str]
 """Code, subject, detail: nothing was copied, and why."""

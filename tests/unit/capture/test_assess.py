@@ -134,7 +134,7 @@ LOG = vhdx_image.log_entry(1, [(5 * MIB - 4096, bytes(4096))], flushed=5 * MIB, 
             {"chain-broken": Severity.FATAL},
         ),
         ({"D:\\elsewhere\\w.vhdx": vhdx("web01")}, [f"{DISKS}\\web01.vhdx"], {"parent-moved": Severity.WARNING}),
-        ({f"{DISKS}\\web01.vhdx": b"vhdxfile" + bytes(100_000)}, [], {"disk-unread": Severity.WARNING}),
+        ({f"{DISKS}\\web01.vhdx": b"vhdxfile" + bytes(100_000)}, [], {"disk-unread": Severity.FATAL}),
         (
             {f"{DISKS}\\web01.vhdx": own_disk("web01", log=LOG, log_guid=vhdx_image.LOG_GUID)},
             [],
@@ -143,7 +143,7 @@ LOG = vhdx_image.log_entry(1, [(5 * MIB - 4096, bytes(4096))], flushed=5 * MIB, 
         (
             {f"{DISKS}\\web01.vhdx": vhdx("web01")[: 5 * MIB - 4096]},
             [],
-            {"disk-damaged": Severity.WARNING},
+            {"disk-damaged": Severity.FATAL},
         ),
         (
             {f"{DISKS}\\newer.avhdx": vhdx("newer", child_of("web01 2", f".\\web01_{SECOND.upper()}.avhdx"))},
@@ -224,7 +224,7 @@ def test_what_ties_a_machine_to_its_host(tmp_path: Path) -> None:
         "replica": Severity.INFO,
         "merge-pending": Severity.INFO,
         "image-missing": Severity.INFO,
-        "file-remote": Severity.WARNING,
+        "file-remote": Severity.FATAL,
         "shared-disk": Severity.WARNING,
     }
     unit = next(u for u in made.units if u.id == DC)
@@ -256,6 +256,8 @@ def test_files_that_cannot_be_copied_are_not(tmp_path: Path) -> None:
     finding = next(f for f in assess(found, CHOICES) if f.id == "capture.file-unreadable")
     assert (finding.subject, finding.severity) == (SQL, Severity.FATAL)
     assert finding.params["reason"] == "dedup"
+    # it is not said besides that the stub is a damaged disk, and captured as it is
+    assert ("disk-unread", SQL) not in of(found)
     unit = next(u for u in made.units if u.id == SQL)
     assert unit.missing == ("D:\\Disks\\sql-os.vhdx",)
     assert "D:\\Disks\\sql-os.vhdx" not in {f.original for f in unit.files}
@@ -279,6 +281,26 @@ def test_a_locked_volume_blocks_where_something_may_be_on_it(found_2016: Found) 
     asked = changed(locked(found, "E:"), SQL, unreached=("E:\\Data\\sql-data.vhdx",))
     assert of(asked)[key] is Severity.BLOCKER
     assert of(asked)["file-locked", SQL] is Severity.BLOCKER
+
+
+def test_a_dead_disk_blocks_where_something_may_be_on_it(found_2016: Found) -> None:
+    """As a locked volume does: without the host's list, or with a machine of it gone, nobody would miss what it held."""
+    dead = replace(found_2016[0], problems=(Problem("disk", "/dev/sdb", "I/O error"),))
+    key = ("disk-unreadable", "host")
+    assert of(dead)[key] is Severity.WARNING
+    assert of(replace(dead, known=None))[key] is Severity.BLOCKER
+    assert of(replace(dead, lost={DC: "E:\\x.vmcx"}))[key] is Severity.BLOCKER
+
+
+def test_a_configuration_with_damaged_parts_may_name_more_disks_than_are_known(found_2016: Found) -> None:
+    found, _ = found_2016
+    web = machine_of(found, WEB)
+    key = ("configuration-damaged", WEB)
+    own = changed(found, WEB, configuration=replace(web.configuration, damage=("a key table",)))
+    assert of(own)[key] is Severity.FATAL
+    first, *others = web.checkpoints
+    of_checkpoint = changed(found, WEB, checkpoints=(replace(first, damage=("a key table",)), *others))
+    assert of(of_checkpoint)[key] is Severity.WARNING
 
 
 def test_machines_behind_a_locked_volume(tmp_path: Path) -> None:
@@ -392,7 +414,7 @@ def test_targets(found_2016: Found) -> None:
     assert said(outside, needed - 1) == {"target-small": Severity.BLOCKER}
     source = next(f.source.volume for u in made.units for f in u.files)
     assert said(source) == {"target-is-source": Severity.BLOCKER}
-    assert said(replace(source, offset=source.offset + 1)) == {"target-same-disk": Severity.WARNING}
+    assert said(replace(source, offset=source.offset + 1)) == {"target-same-disk": Severity.BLOCKER}
 
 
 def test_every_finding_of_a_capture_is_registered_and_used() -> None:

@@ -130,7 +130,7 @@ def test_a_machine_with_a_disk_that_is_no_file_is_not_whole(
     assert "1 good copy of 5 virtual machines" in out
     assert "DO NOT ERASE" in out
     sha256sum(folder_of(targets[0]))
-    assert "see FATAL below" in (folder_of(targets[0]) / "index.html").read_text()
+    assert "see FATAL and BLOCKED below" in (folder_of(targets[0]) / "index.html").read_text()
 
 
 def test_the_same_again_goes_on_in_the_same_folder_and_another_choice_does_not(
@@ -268,16 +268,46 @@ def test_a_machine_that_is_not_whole_is_named_wherever_copies_are_counted(
 ) -> None:
     """sql has a disk that is no file: "good copies" alone would be believed by whoever erases the server."""
     _, out = call("--to", targets[0], "--yes", "--no-orphans", "--vm", "sql", "--vm", "web01")
-    said = (
-        "1 good copy of 2 virtual machines. Not all of these can be captured from here, or something must be"
-    )
+    said = "1 good copy of 2 virtual machines. Not whole (damaged on the server already, not all of it within"
     assert said in " ".join(out.split())
     assert max(len(line) for line in out.splitlines()) <= 79
     assert said in (folder_of(targets[0]) / "index.html").read_text()
     run(rehost, ["capture", "list", str(targets[0])])
-    assert re.search(rf"{re.escape(said)} done first: sql$", capsys.readouterr().out, re.M)
+    assert re.search(
+        rf"{re.escape(said)} reach, or something must be done first\): sql$", capsys.readouterr().out, re.M
+    )
     assert run(rehost, ["capture", "verify", str(folder_of(targets[0]))]) == 0
     assert "index.html says what): sql" in capsys.readouterr().out
+
+
+def test_a_disk_that_was_damaged_before_is_a_true_copy_of_a_machine_that_is_not_whole(
+    targets: tuple[Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """Bytes are equal and the machine will not start from them: the operator must know before the server is gone."""
+    path = "D:\\VMs\\web01\\Virtual Hard Disks\\web01.vhdx"
+    before = vhdx("web01")
+    broken = before[: 64 << 10] + bytes(128 << 10) + before[192 << 10 :]  # neither header is left
+    (tmp_path / "host").mkdir()
+    server = make_host(tmp_path / "host", more={path: broken})
+    arguments = ["capture", *(w for image in server.images for w in ("--image", str(image)))]
+    arguments += ["--vm", "web01", "--vm", TEST_A, "--to", str(targets[0]), "--yes"]
+    assert run(rehost, arguments) == 3
+    out = " ".join(capsys.readouterr().out.split())
+    folder = folder_of(targets[0])
+    assert next(folder.rglob("web01.vhdx")).read_bytes() == broken
+    said = "1 good copy of 2 virtual machines. Not whole (damaged on the server already,"
+    assert said in out
+    assert f"the headers of a disk cannot be read: {path}" in out
+    assert "FATAL" in out
+    assert "it was damaged on the server already. A copy has the same bytes and the same damage." in out
+    assert said in (folder / "index.html").read_text()
+    assert run(rehost, ["capture", "verify", str(folder)]) == 0  # what lies there is what was captured
+    assert "index.html says what): web01" in capsys.readouterr().out
+    assert run(rehost, [*arguments, "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert (result["word"], result["exit_code"]) == ("incomplete", 3)
+    weights = {f["id"]: f["severity"] for f in result["findings"] if f["subject"] == hyperv_host.WEB}
+    assert weights["capture.disk-unread"] == "fatal"
 
 
 def test_the_captures_own_files_are_verified(
