@@ -27,19 +27,19 @@ from rehost_payload.formats.bcd_devices import (
     walk_devices,
 )
 from rehost_payload.formats.bcd_names import object_name
+from rehost_payload.repair.view import DEVICE as DEVICE
+from rehost_payload.repair.view import OSDEVICE as OSDEVICE
+from rehost_payload.repair.view import TYPE_OSLOADER as TYPE_OSLOADER
 from rehost_payload.repair.view import View, normal
 from rehost_payload.survey.model import BootStore, Volume
 
 BOOTMGR = "9dea862c-5cdd-4e70-acc1-f32b344d4795"
 TYPE_BOOTMGR = 0x10100002
-TYPE_OSLOADER = 0x10200003
 TYPE_RESUME = 0x10200004
 TYPE_MEMDIAG = 0x10200005
 TYPE_FIRMWARE_APPLICATION = 0x101FFFFF
-DEVICE = 0x11000001
 PATH = 0x12000002
 DESCRIPTION = 0x12000004
-OSDEVICE = 0x21000001
 SYSTEMROOT = 0x22000002  # of a loader; "filepath" of a resume object
 DEFAULT = 0x23000003  # of the boot manager; "resumeobject" of a loader
 DISPLAY_ORDER = 0x24000001
@@ -94,7 +94,7 @@ def _judge(view: View, store: BootStore, obj: BcdObject, e: Element) -> DeviceEl
     ids = tuple(partitions(what))
     missing, stale, at = [], [], None
     for identity in ids:
-        volumes = view.find(identity)
+        volumes = view.find(identity, view.volumes[store.volume])
         if not volumes:
             missing.append(identity)
             continue
@@ -164,11 +164,11 @@ def loader_volumes(view: View, store: BootStore, obj: BcdObject) -> tuple[Volume
         return tuple(_nearest(view, view.volumes[store.volume], view.holders(path))) if path else ()
     root = obj.string(SYSTEMROOT) or "\\Windows"
     fitting = [w for w in view.windows if normal(w.root) == normal(root)]
-    current = _resolved(view, obj)
+    current = _resolved(view, store, obj)
     taken = {
         v.id
         for o in view.content(store).objects.values()
-        if o.type == TYPE_OSLOADER and o.guid != obj.guid and (v := _resolved(view, o)) is not None
+        if o.type == TYPE_OSLOADER and o.guid != obj.guid and (v := _resolved(view, store, o)) is not None
     }
     if current is not None and any(w.volume == current.id for w in fitting):
         return (current,)
@@ -217,12 +217,12 @@ def _is_default(view: View, store: BootStore, obj: BcdObject) -> bool:
     return default is not None and default.guid == obj.guid
 
 
-def _resolved(view: View, obj: BcdObject) -> Volume | None:
+def _resolved(view: View, store: BootStore, obj: BcdObject) -> Volume | None:
     """The volume that a loader's osdevice points to today, if it does."""
     osdevice = obj.device(OSDEVICE)
     if osdevice is None:
         return None
-    found = [v for i in partitions(osdevice) for v in view.find(i)]
+    found = [v for i in partitions(osdevice) for v in view.find(i, view.volumes[store.volume])]
     return found[0] if found else None
 
 
@@ -248,7 +248,7 @@ def retarget(view: View, this: DeviceElement, volume: Volume | None) -> Device |
         return PartitionDevice(identity=new) if new is not None else None
     mapping: dict[Identity, Identity] = {}
     for identity in this.stale_disks:
-        own = view.identity(view.find(identity)[0])
+        own = view.identity(view.find(identity, view.volumes[this.store.volume])[0])
         if own is not None:
             mapping[identity] = own
     if this.missing:

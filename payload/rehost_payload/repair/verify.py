@@ -389,37 +389,50 @@ class _Walk:
         if kind == 5:
             return self._volumes.get(start.partition.id), "boot"
         if kind == 6:
-            return self._partition(raw, 0x10)
+            return self._partition(start, raw, 0x10)
         if kind == 0 and len(raw) > 0x54 and struct.unpack_from("<I", raw, 0x20)[0] == 3:
             if struct.unpack_from("<I", raw, 0x44)[0] == 5:
                 return self._volumes.get(start.partition.id), "ramdisk on boot"
-            return self._partition(raw, 0x44)
+            return self._partition(start, raw, 0x44)
         return None, f"?device type {kind} was not followed"
 
-    def _partition(self, raw: bytes, at: int) -> tuple[Volume | None, str]:
+    def _partition(self, start: _Start, raw: bytes, at: int) -> tuple[Volume | None, str]:
         """``at``: where the device header is (0x10 at the top level, 0x44 inside a ramdisk)."""
         if len(raw) < at + 0x48:
             return None, "the element is cut off"
         if struct.unpack_from("<I", raw, at)[0] != 6 or struct.unpack_from("<I", raw, at + 0x20)[0] != 0:
             return None, "?a device inside of a file was not followed"
         style = struct.unpack_from("<I", raw, at + 0x24)[0]
+        found: list[tuple[Disk, Partition]] = []
+        everything = [(d, p) for d in self._survey.disks for p in d.table.partitions]
         if style == 0:
             guid = str(uuid.UUID(bytes_le=raw[at + 0x10 : at + 0x20]))
-            for disk in self._survey.disks:
-                for p in disk.table.partitions:
-                    if disk.table.style is TableStyle.GPT and p.unique_guid == guid:
-                        return self._volumes.get(p.id), f"partition {guid}"
-            return None, f"no partition {guid}"
-        if style == 1:
+            name, lost = f"partition {guid}", f"no partition {guid}"
+            found = [
+                (d, p) for d, p in everything if d.table.style is TableStyle.GPT and p.unique_guid == guid
+            ]
+        elif style == 1:
             (offset,) = struct.unpack_from("<Q", raw, at + 0x10)
             (signature,) = struct.unpack_from("<I", raw, at + 0x28)
-            for disk in self._survey.disks:
-                for p in disk.table.partitions:
-                    right = disk.table.style is TableStyle.MBR and disk.table.signature == signature
-                    if right and p.offset == offset:
-                        return self._volumes.get(p.id), f"signature {signature:08x} offset {offset}"
-            return None, f"no partition at {offset} of a disk {signature:08x}"
-        return None, f"?disk style {style} was not followed"
+            name = f"signature {signature:08x} offset {offset}"
+            lost = f"no partition at {offset} of a disk {signature:08x}"
+            mbr = [(d, p) for d, p in everything if d.table.style is TableStyle.MBR]
+            found = [(d, p) for d, p in mbr if d.table.signature == signature and p.offset == offset]
+        else:
+            return None, f"?disk style {style} was not followed"
+        # of several with one identity the boot manager takes that of the disk it was started from (measured)
+        found.sort(key=lambda f: (f[0].id != start.disk.id, _may_go(f[0])))
+        if not found:
+            return None, lost
+        disk, partition = found[0]
+        if disk.id != start.disk.id and _may_go(disk):
+            return None, f"?{name} is on {disk.path} alone, which is no disk of the server's own"
+        return self._volumes.get(partition.id), name
+
+
+def _may_go(disk: Disk) -> bool:
+    """A disk that may be unplugged before the next start."""
+    return disk.boot_medium or disk.removable or disk.transport == "usb"
 
 
 def _raw(obj: StoreObject, element_type: int) -> bytes:

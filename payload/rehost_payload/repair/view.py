@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from rehost_payload.formats.bcd import Store
-from rehost_payload.formats.bcd_devices import GptIdentity, Identity, MbrIdentity
+from rehost_payload.formats.bcd_devices import GptIdentity, Identity, MbrIdentity, PartitionDevice, partitions
 from rehost_payload.formats.gpt import EFI_SYSTEM
 from rehost_payload.repair.model import Choices, DiskRef, VolumeRef
 from rehost_payload.survey.model import (
@@ -30,6 +30,9 @@ from rehost_payload.survey.store_objects import from_survey_objects
 
 _FAT = (FileSystem.FAT12, FileSystem.FAT16, FileSystem.FAT32)
 MBR_EFI_SYSTEM = "ef"
+TYPE_OSLOADER = 0x10200003
+DEVICE = 0x11000001
+OSDEVICE = 0x21000001
 
 
 def normal(path: str) -> str:
@@ -65,8 +68,11 @@ class View:
 
     @cached_property
     def _ours(self) -> frozenset[str]:
-        if self.choices.disk is not None:
-            return frozenset({self.choices.disk})
+        return self._fixed if self.choices.disk is None else frozenset({self.choices.disk})
+
+    @cached_property
+    def _fixed(self) -> frozenset[str]:
+        """Our disks as they are where none was chosen."""
         fixed = {d.id for d in self.survey.disks if not d.boot_medium and not d.removable}
         internal = {i for i in fixed if self.disks[i].transport != "usb"}
         with_windows = {self.disk_of(w.volume).id for w in self.survey.windows}
@@ -105,10 +111,12 @@ class View:
             return MbrIdentity(disk.table.signature, partition.offset)
         return None
 
-    def find(self, identity: Identity) -> tuple[Volume, ...]:
-        """The volumes whose partition the boot manager would take for ``identity``.
+    def find(self, identity: Identity, near: Volume | None = None) -> tuple[Volume, ...]:
+        """The volumes whose partition the boot manager would take for ``identity``, those on the disk of ``near`` first.
 
         GPT: the partition GUID alone decides; MBR: signature and offset must both match (measured, all versions).
+        A volume on a disk that is not ours does not count where ours have the same one: the server's old disk, of which
+        they were restored, may still be plugged in, and is not there at the next start.
         """
         found = []
         for v in self.survey.volumes:
@@ -118,7 +126,16 @@ class View:
                     found.append(v)
             elif isinstance(identity, MbrIdentity) and own == identity:
                 found.append(v)
-        return tuple(found)
+        found = [v for v in found if not self._is_elsewhere(v)]
+        return tuple(sorted(found, key=lambda v: near is None or v.disk != near.disk))
+
+    def _is_elsewhere(self, volume: Volume) -> bool:
+        """Whether it is the copy, on a disk that is not ours, of a volume that is on one of ours."""
+        ours = self._ours | self._fixed
+        if volume.disk in ours or not volume.serial:
+            return False
+        same = (volume.file_system, volume.serial)
+        return any(v.disk in ours and (v.file_system, v.serial) == same for v in self.survey.volumes)
 
     def mode(self, disk: Disk) -> FirmwareMode:
         """The firmware mode that this disk's contents are made for, whatever mode we were started in.
@@ -177,6 +194,43 @@ class View:
             if self.installations_on(d) or any(self.boot_file(v, "\\bootmgr") for v in on_disk):
                 found.append(d)
         return tuple(found)
+
+    @cached_property
+    def bios_starts(self) -> tuple[Disk, ...]:
+        """Those of `bios_disks` whose boot files start a Windows: their own, or that of a disk that has none."""
+        started = {w.id: self._starter(w) for w in self.bios_disks if self.installations_on(w)}
+        return tuple(d for d in self.bios_disks if d.id in started.values())
+
+    def _starter(self, disk: Disk) -> str:
+        """The disk whose boot files start the Windows on ``disk``: itself, unless it has no boot manager and another one
+        has boot manager and store, whose entries lead here, or to no partition at all. Where only one of the two disks
+        has an active partition, it is that."""
+        if any(v.disk == disk.id and self.boot_file(v, "\\bootmgr") for v in self.survey.volumes):
+            return disk.id
+        active = any(p.active for p in disk.table.partitions)
+        for other in self.bios_disks:
+            system = self.bios_system_volume(other)
+            own = self.partition_of(system) if system is not None else None
+            if other == disk or system is None or own is None or (active and not own.active):
+                continue
+            for store in self.survey.boot_stores:
+                if store.volume != system.id or not self.boot_file(system, "\\bootmgr"):
+                    continue
+                leads_to = self._disks_started_by(store)
+                lost = leads_to == set() and not self.installations_on(other)
+                if disk.id in (leads_to or ()) or lost:
+                    return other.id
+        return disk.id
+
+    def _disks_started_by(self, store: BootStore) -> set[str] | None:
+        """The disks on which its entries of a Windows are found; None where it has no such entry."""
+        devices = [
+            o.device(OSDEVICE) or o.device(DEVICE)
+            for o in self.content(store).objects.values()
+            if o.type == TYPE_OSLOADER
+        ]
+        named = [i for d in devices if isinstance(d, PartitionDevice) for i in partitions(d)]
+        return {v.disk for i in named for v in self.find(i)} if named else None
 
     def bios_system_volume(self, disk: Disk) -> Volume | None:
         """The active partition; else the one that holds bootmgr; else the one a Windows setup would have made so."""

@@ -17,9 +17,9 @@ _HIDDEN_SECTORS = 0x1C  # in the BIOS parameter block, 32 bits, for NTFS and FAT
 
 
 def rules(view: View) -> Iterator[Issue]:
-    for disk in view.bios_disks:
+    for disk in view.bios_starts:
         system = view.bios_system_volume(disk)
-        if system is None or not view.installations_on(disk):
+        if system is None:
             continue
         yield from _master_code(view, disk, system)
         yield from _volume_code(view, disk, system)
@@ -108,8 +108,9 @@ def _active(view: View, disk: Disk, system: Volume) -> Iterator[Issue]:
 
 def _hidden_sectors(view: View, disk: Disk, system: Volume) -> Iterator[Issue]:
     """The boot sector of the active partition reads bootmgr relative to this value: wrong means a dead cursor."""
-    if system.hidden_sectors is None:
-        return
+    own = view.partition_of(system)
+    if system.hidden_sectors is None or own is None or own.number > 4:
+        return  # a logical partition starts nothing, and counts from its extended boot record
     expected = system.offset // disk.sector_size
     found = system.hidden_sectors
     if found == expected or expected > 0xFFFFFFFF:

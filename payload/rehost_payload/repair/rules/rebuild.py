@@ -43,9 +43,9 @@ _FINDINGS = {
 
 def rules(view: View) -> Iterator[Issue]:
     yield from _efi(view)
-    for disk in view.bios_disks:
+    for disk in view.bios_starts:
         system = view.bios_system_volume(disk)
-        if system is not None and view.installations_on(disk):
+        if system is not None:
             yield from _bios(view, system)
     for store in view.stores:
         if store.state is StoreState.DIRTY and store.objects:
