@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rehost_payload.capture.found import FoundHost, FoundMachine
+from rehost_payload.capture.guardians import compare
 from rehost_payload.capture.model import Role
 from rehost_payload.capture.versions import hosts_for, refused_by
 from rehost_payload.formats.vm_model import VirtualMachine
@@ -22,7 +23,7 @@ def machine_findings(found: FoundHost, machine: FoundMachine, unit: str) -> Iter
     yield from _states(machine, unit, name)
     vm = machine.configuration.machine
     if vm is not None:
-        yield from _ties(machine, vm, unit, name)
+        yield from _ties(found, machine, vm, unit, name)
         yield from _version(vm, unit, name)
     places = sorted({e.file.original.rpartition("\\")[0] for e in machine.files if e.role is not Role.IMAGE})
     volumes = {e.file.volume for e in machine.files if e.role is not Role.IMAGE}
@@ -79,9 +80,11 @@ def _states(machine: FoundMachine, unit: str, name: dict[str, str]) -> Iterator[
         yield Finding("capture.checkpoint-state", Severity.WARNING, unit, params, files)
 
 
-def _ties(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:
+def _ties(
+    found: FoundHost, machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]
+) -> Iterator[Finding]:
     """What does not come along with the files."""
-    yield from _tpm(machine, vm, unit, name)
+    yield from _tpm(found, machine, vm, unit, name)
     through = tuple(
         f"{d.controller} {d.controller_number}:{d.slot}: {d.path}" for d in machine.disks if d.pass_through
     )
@@ -114,11 +117,16 @@ def _ties(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, 
         yield Finding("capture.host-devices", Severity.WARNING, unit, params, tied)
 
 
-def _tpm(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:
+def _tpm(
+    found: FoundHost, machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, str]
+) -> Iterator[Finding]:
     """Without the guardian's keys the machine's own keys cannot be unwrapped, and the old host is about to go.
 
     The configuration's keys for it are known by name only, so the guest state file is asked as well. A TPM's memory
     alone may be left over from one that was switched off.
+
+    Saved certificates count for a virtual TPM. A shielded machine may be locked by a Host Guardian Service, of which the
+    host has no certificate: nothing that is found here says that it will start.
     """
     signs: list[str] = []
     weight = Severity.WARNING
@@ -132,9 +140,16 @@ def _tpm(machine: FoundMachine, vm: VirtualMachine, unit: str, name: dict[str, s
         weight = Severity.BLOCKER
     if state is not None and TPM_NVRAM in state.files and vm.security.tpm is not False:
         signs.append(f"guest state: {state.files[TPM_NVRAM]} bytes of a TPM")
-    if signs:
+    if not signs:
+        return
+    saved = compare(found.guardians, found.guardian_files)
+    evidence = (*signs, *saved.lines)
+    if saved.whole and not vm.security.shielded:
+        params = {**name, "guardians": ", ".join(saved.names)}
+        yield Finding("capture.tpm-saved", Severity.WARNING, unit, params, evidence)
+    else:
         params = {**name, "what": "shielded" if vm.security.shielded else "vTPM"}
-        yield Finding("capture.tpm", weight, unit, params, tuple(signs))
+        yield Finding("capture.tpm", weight, unit, params, evidence)
 
 
 def _version(vm: VirtualMachine, unit: str, name: dict[str, str]) -> Iterator[Finding]:

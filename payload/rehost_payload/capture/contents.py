@@ -10,6 +10,8 @@ from typing import Any
 
 from rehost_payload import strictjson
 from rehost_payload.capture.copy_state import CaptureState, UnitState, read_state
+from rehost_payload.capture.found import FoundHost
+from rehost_payload.capture.guardians import documents as guardian_documents
 from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.manifest import from_json as manifest_from_json
 from rehost_payload.capture.model import CapturePlan, HostSettings, Manifest
@@ -41,11 +43,13 @@ class CaptureContents:
         return [u for u in self.state.units if u.id not in (_HOST, "orphans")]
 
 
-def host_documents(plan: CapturePlan, settings: HostSettings | None) -> dict[str, dict[str, bytes]]:
-    """What is copied with the host's own files: its settings, and the findings that belong to no unit."""
+def host_documents(plan: CapturePlan, found: FoundHost) -> dict[str, dict[str, bytes]]:
+    """What is copied with the host's own files: its settings, the findings that belong to no unit, and the certificates
+    of virtual TPMs that were saved."""
     documents = {FINDINGS_JSON: _json(strictjson.plain(plan.findings))}
-    if settings is not None:
-        documents[HOST_JSON] = _json(strictjson.plain(settings))
+    if found.settings is not None:
+        documents[HOST_JSON] = _json(strictjson.plain(found.settings))
+    documents |= guardian_documents(found.guardians, found.guardian_files)
     return {_HOST: documents} if any(u.id == _HOST for u in plan.units) else {}
 
 

@@ -20,6 +20,7 @@ from rehost_payload.capture.found import (
     FoundMachine,
     MachineFile,
 )
+from rehost_payload.capture.guardians import host_guardians, saved_files
 from rehost_payload.capture.host import HostHives, host_settings, open_hives
 from rehost_payload.capture.host_files import host_files
 from rehost_payload.capture.machines import DISKS, LOOSE, Machines, disk_role, file_role
@@ -136,6 +137,8 @@ def _found(
     holding = {f.file.volume for m in machines for f in m.files}
     volumes = places.volumes()
     settings = None if host is None else host_settings(hives, host, volumes, holding, choices.taken)
+    guardians = host_guardians(hives.software, places.problems)
+    saved = saved_files(places, choices.guardian_files, places.problems)
     return FoundHost(
         name=host.computer_name if host else "",
         windows=host,
@@ -151,6 +154,8 @@ def _found(
         disks=machine.disks,
         controllers=machine.controllers,
         left_out=tuple(places.original(p.volume, p.path) for p in scan.left_out),
+        guardians=guardians,
+        guardian_files=saved,
         problems=tuple(dict.fromkeys(places.problems)),
     )
 

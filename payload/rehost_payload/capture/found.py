@@ -139,6 +139,28 @@ class FoundMachine:
 
 
 @dataclass(frozen=True)
+class GuardianCertificate:
+    """A certificate of the host that virtual TPMs may be locked with. ``purpose``: "Encryption", "Signing" or "" (not made
+    by Windows); ``guardian`` is its name there. ``has_key``: with its private key on the host."""
+
+    thumbprint: str  # upper case
+    subject: str
+    guardian: str
+    purpose: str
+    has_key: bool
+
+
+@dataclass(frozen=True)
+class GuardianFile:
+    """A saved certificate, named by its thumbprint. ``problem`` says why it is not one that can be relied on."""
+
+    path: str
+    thumbprint: str
+    data: bytes = field(repr=False)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class FoundHost:
     """Everything that was found. ``windows`` is the host that is captured, None where no Windows is there."""
 
@@ -156,4 +178,6 @@ class FoundHost:
     disks: tuple[Disk, ...] = ()
     controllers: tuple[Controller, ...] = ()
     left_out: tuple[str, ...] = ()  # virtual disks in backups, captures and recycle bins
+    guardians: tuple[GuardianCertificate, ...] = ()
+    guardian_files: tuple[GuardianFile, ...] = ()
     problems: tuple[Problem, ...] = ()

@@ -186,6 +186,7 @@ class CaptureChoices:
     orphans: bool = True  # virtual disks that belong to no machine
     windows: str | None = None
     exclude: tuple[VolumeRef, ...] = ()
+    guardian_files: tuple[tuple[str, bytes], ...] = ()  # saved certificates of virtual TPMs: name and content
 
 
 # --- what a capture leaves: manifest.json of a unit -----------------------------------------------------------

@@ -49,6 +49,12 @@ _MOST_EXTRA = 10
 @click.option("--no-orphans", is_flag=True, help="Leave out virtual disks that belong to no machine.")
 @click.option("--windows", metavar="ID", help="The host, where several Windows have Hyper-V.")
 @click.option(
+    "--guardian",
+    type=InputPath(files=False),
+    metavar="DIR",
+    help="What Export-Guardian.ps1 has saved for virtual TPMs, where it is not in \\Guardian of a disk.",
+)
+@click.option(
     "--image",
     "images",
     multiple=True,
@@ -69,6 +75,7 @@ def capture(
     with_iso: bool,
     no_orphans: bool,
     windows: str | None,
+    guardian: Path | None,
     images: tuple[Path, ...],
     yes: bool,
     dry_run: bool,
@@ -88,6 +95,7 @@ def capture(
       rehost capture --to disk2p1 --vm web01 --vm db01 --yes
       rehost capture --to disk2p1 --config-only --yes
       rehost capture --image c.vhdx --image d.vhdx --to /mnt/backup --yes
+      rehost capture --to disk2p1 --guardian /mnt/stick/certificates
       rehost capture verify /mnt/backup/Rehost-HV01-2026-03-01
 
     \b
@@ -101,12 +109,14 @@ def capture(
       130  interrupted with Ctrl-C; the same command goes on from there
     """
     if ctx.invoked_subcommand is not None:
-        if targets or machines or images:
+        if targets or machines or images or guardian:
             raise click.UsageError(f"options of a capture do not go with '{ctx.invoked_subcommand}'")
         return
     from rehost_payload.ui.capture_work import CaptureOrders
 
-    orders = CaptureOrders(targets, machines or None, config_only, with_iso, not no_orphans, windows)
+    orders = CaptureOrders(
+        targets, machines or None, config_only, with_iso, not no_orphans, windows, guardian
+    )
     with ExitStack() as stack:
         worker = _worker(stack, images, language, quiet=json_)
         worker.attended = not yes

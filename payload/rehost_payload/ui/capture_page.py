@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rehost_payload import __version__
 from rehost_payload.capture.contents import CaptureContents
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, TargetState, UnitCopy, UnitState
+from rehost_payload.capture.guardians import FOLDER
 from rehost_payload.capture.model import NOT_WHOLE, Manifest
 from rehost_payload.ui import describe, show
 from rehost_payload.ui.describe import Names
@@ -98,6 +99,9 @@ def _context(contents: CaptureContents, t: Texts) -> dict[str, Any]:
         "part": lambda f, name: show.part(f, name, names) or "",
         "remedy": lambda f: show.remedy(f, names),
         "severity_class": SEVERITY_CLASS,
+        # found on the host when it was captured: certificates that were not saved, and those that were
+        "tpm_open": any(f.id == "capture.tpm" for f in findings),
+        "tpm_saved": any(m.kind == "host" and _has_certificates(m) for m in manifests),
         "tpm": any(m.machine is not None and (m.machine.tpm or m.machine.shielded) for m in manifests),
         "without_disks": any(
             m.machine is not None and m.machine.disks and not _has_disks(m) for m in manifests
@@ -129,6 +133,10 @@ def _letters(contents: CaptureContents) -> Iterator[str]:
             yield " ".join(
                 [old.letter, ", ".join(x for x in (old.label, old.file_system, size) if x)]
             ).strip()
+
+
+def _has_certificates(manifest: Manifest) -> bool:
+    return any(f.path.startswith(f"{FOLDER}/") for f in manifest.files)
 
 
 def _has_disks(manifest: Manifest) -> bool:

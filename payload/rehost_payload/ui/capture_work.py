@@ -20,6 +20,7 @@ from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.found import FoundHost
+from rehost_payload.capture.guardians import FOLDER, LARGEST
 from rehost_payload.capture.model import NOT_WHOLE, CaptureChoices, CapturePlan
 from rehost_payload.capture.on_volumes import captures_on_volumes
 from rehost_payload.capture.plan import find_and_plan
@@ -59,6 +60,7 @@ class CaptureOrders:
     images: bool = False
     orphans: bool = True
     windows: str | None = None
+    guardian: Path | None = None  # folder with saved certificates of virtual TPMs
 
 
 class BadOrders(Exception):
@@ -161,6 +163,7 @@ def prepare(
         orphans=orders.orphans,
         windows=orders.windows,
         exclude=tuple(t.volume.ref for t in targets if t.volume is not None),
+        guardian_files=tuple(_guardian_files(orders, targets)),
     )
     found, plan = find_and_plan(system, progress, choices)
     unknown = unknown_machines(found, choices)
@@ -179,6 +182,27 @@ def prepare(
     )
     judgement += tuple(_beside(plan, targets, system))
     return Prepared(orders, found, plan, tuple(targets), judgement, resumed, others)
+
+
+def _guardian_files(orders: CaptureOrders, targets: Sequence[ChosenTarget]) -> Iterator[tuple[str, bytes]]:
+    """Saved certificates in the folder that was named, and in those of each target which is a folder. What lies on volumes
+    is found with all else. Raises BadOrders where the named folder has none."""
+    folders: list[Path] = []
+    for place in (t.folder for t in targets if t.folder is not None):
+        folders += [place / FOLDER, *sorted(place.glob(f"Rehost-*/host/{FOLDER}"))]
+    for folder in [*([orders.guardian] if orders.guardian else []), *folders]:
+        count = 0
+        try:
+            files = readable_folder(folder)
+            for name in sorted(files.names("")):
+                if name.lower().endswith(".pfx") and 0 < (files.size(name) or 0) <= LARGEST:
+                    yield str(folder / name), files.read(name)
+                    count += 1
+        except SystemError_ as error:
+            if folder == orders.guardian:
+                raise BadOrders("no-guardian", f"{folder} ({error.detail})") from error
+        if folder == orders.guardian and not count:
+            raise BadOrders("no-guardian", str(folder))
 
 
 def _beside(plan: CapturePlan, targets: Sequence[ChosenTarget], system: System) -> Iterator[Finding]:
@@ -292,7 +316,7 @@ def run(
             targets = [_open(stack, target, system) for target in prepared.targets]
             plan = replace(plan, name=_name(plan, targets))
             opener = VolumeOpener(handles, uncached, system.volume_files)
-            documents = host_documents(plan, prepared.found.settings)
+            documents = host_documents(plan, prepared.found)
             result = run_copy(
                 plan,
                 opener,

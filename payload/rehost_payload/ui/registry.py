@@ -86,6 +86,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "capture.saved-state": _params("machine maker"),
     "capture.checkpoint-state": _params("machine count"),
     "capture.tpm": _params("machine what"),
+    "capture.tpm-saved": _params("machine guardians"),
     "capture.pass-through": _params("machine disks"),
     "capture.shared-disk": _params("machine disks"),
     "capture.clustered": _params("machine"),

@@ -46,7 +46,7 @@ from rehost_payload.ui.cli import rehost, run
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.show import Page
 from rehost_payload.ui.texts import LANGUAGES, Texts
-from support import hyperv_host
+from support import guardians, hyperv_host
 from support.disks import MIB, ntfs_volume
 from support.hyperv_host import SECOND, TEST_A, TEST_B, Host, child_of, make_host, vhdx
 
@@ -308,6 +308,51 @@ def test_a_disk_that_was_damaged_before_is_a_true_copy_of_a_machine_that_is_not_
     assert (result["word"], result["exit_code"]) == ("incomplete", 3)
     weights = {f["id"]: f["severity"] for f in result["findings"] if f["subject"] == hyperv_host.WEB}
     assert weights["capture.disk-unread"] == "fatal"
+
+
+def test_a_virtual_tpm_whose_certificates_were_saved_is_captured_with_them(
+    targets: tuple[Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """Without them the result is "incomplete"; put beside, or named, they are copied, and the same capture is whole. It
+    stays so when the folder is gone: they are in the capture."""
+    (tmp_path / "host").mkdir()
+    server = guardians.host_with_tpm(tmp_path / "host")
+    common = ["capture", *(w for image in server.images for w in ("--image", str(image))), "--json", "--yes"]
+    common += ["--vm", "dc01", "--to", str(targets[0])]
+
+    def do(*more: str) -> tuple[int, dict[str, str]]:
+        code = run(rehost, [*common, *more])
+        result = json.loads(capsys.readouterr().out)
+        return code, {f["id"]: f["severity"] for f in result["findings"]}
+
+    code, found = do()
+    assert (code, found["capture.tpm"]) == (3, "blocker")
+    page = (folder_of(targets[0]) / "index.html").read_text()
+    assert "Export-Guardian.ps1 -Folder" in page
+    assert "-GuardianFolder E:\\Guardian" in page
+    saved = tmp_path / "elsewhere"
+    saved.mkdir()
+    for one in guardians.guardian():
+        (saved / f"{guardians.thumbprint(one)}.pfx").write_bytes(guardians.exported(one))
+    code, found = do("--guardian", str(saved))
+    assert (code, found["capture.tpm-saved"], "capture.tpm" in found) == (0, "warning", False)
+    folder = folder_of(targets[0])  # still the one capture
+    kept = {p.name: p.read_bytes() for p in (folder / "host" / "Guardian").iterdir()}
+    assert kept == {p.name: p.read_bytes() for p in saved.iterdir()}
+    sha256sum(folder)
+    page = (folder / "index.html").read_text()
+    assert "Export-Guardian.ps1 -Folder" not in page
+    assert "Restore-Host.ps1 -GuardianFolder .\\host\\Guardian" in page
+    code, found = do()
+    assert (code, "capture.tpm-saved" in found) == (0, True)
+    verdict = verify_capture(folder)
+    assert (verdict.verdict, [u.extra for u in verdict.units if u.folder == "host"]) == (Verdict.PASS, [()])
+    # in a folder of the target itself they need no name; an empty folder that is named is an error
+    saved.rename(targets[1] / "Guardian")
+    common[common.index(str(targets[0]))] = str(targets[1])
+    assert do()[0] == 0
+    assert run(rehost, [*common, "--guardian", str(targets[0])]) == 2
+    assert "no saved certificates" in capsys.readouterr().err
 
 
 def test_the_captures_own_files_are_verified(
