@@ -7,7 +7,8 @@ left out, so that a second injection of the same package is empty.
     inject_package.py   what of the package is installed for these devices, and every reason against it
     inject_names.py     its name in the driver store, and its number (oemNN)
     inject_records.py   SYSTEM\\DriverDatabase, or CriticalDeviceDatabase before Windows 8
-    inject_services.py  services in every control set, event log, StartOverride; whose a file or service is
+    inject_owners.py    whose a service or file is that would be replaced
+    inject_services.py  services in every control set, event log, StartOverride
     inject_registry.py  registry entries of INFs as edits
 """
 
@@ -19,6 +20,7 @@ from rehost_payload.drivers.control_sets import control_sets
 from rehost_payload.drivers.hive_edits import still_needed
 from rehost_payload.drivers.inject_model import (
     FIRST_WITH_DATABASE,
+    STORE,
     InjectedFile,
     InjectError,
     Injection,
@@ -35,10 +37,10 @@ from rehost_payload.drivers.inject_names import (
     taken_numbers,
     with_number,
 )
+from rehost_payload.drivers.inject_owners import check_owners
 from rehost_payload.drivers.inject_package import Chosen, choose
 from rehost_payload.drivers.inject_records import AMD64, Names, critical_devices, database_records
 from rehost_payload.drivers.inject_services import (
-    check_owners,
     entries_left_out,
     helpers,
     service_edits,
@@ -47,7 +49,6 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import REG_BINARY, REG_SZ, Hive, HiveEdit, Key, SetValue, fold
 from rehost_payload.formats.inf_target import Target
 
-STORE = r"System32\DriverStore\FileRepository"
 CATALOGS = r"System32\CatRoot\{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 PUBLISHED = "INF"
 
@@ -228,4 +229,14 @@ def _files(chosen: Chosen, store: str, published: str) -> Iterator[InjectedFile]
         yield InjectedFile(path, data)
 
 
-__all__ = ["InjectError", "InjectedFile", "Injection", "Package", "complete", "inject"]
+__all__ = [
+    "CATALOGS",
+    "PUBLISHED",
+    "STORE",
+    "InjectError",
+    "InjectedFile",
+    "Injection",
+    "Package",
+    "complete",
+    "inject",
+]

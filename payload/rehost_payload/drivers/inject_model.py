@@ -6,10 +6,15 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rehost_payload.formats.errors import FormatError
+from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.hive import HiveEdit
 
 ReadWindowsFile = Callable[[str], bytes | None]
 """Reads a file of the installation by its path below the Windows folder ("System32\\\\drivers\\\\x.sys"); None: absent."""
+
+STORE = r"System32\DriverStore\FileRepository"
+"""Where Windows keeps every package, in a folder of its own."""
 
 FIRST_WITH_DATABASE = 9200
 """Windows 8 and Server 2012 find boot drivers in SYSTEM\\DriverDatabase, earlier ones in CriticalDeviceDatabase."""
@@ -43,6 +48,19 @@ class InjectError(Exception):
         self.code = code
         self.detail = detail
         super().__init__(f"{code}: {detail}")
+
+
+def files_of_windows(reader: FileSystemReader, root: str) -> ReadWindowsFile:
+    """The files of the installation in ``root``. What cannot be read is InjectError ("unreadable")."""
+
+    def read(path: str) -> bytes | None:
+        full = f"{root}\\{path}"
+        try:
+            return reader.read(full) if reader.exists(full) else None
+        except FormatError as e:
+            raise InjectError("unreadable", f"{full}: {e}") from e
+
+    return read
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Service keys of injected drivers, in every control set; and whether a service or file is somebody else's."""
+"""Service keys of injected drivers, in every control set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from rehost_payload.drivers.hive_edits import (
     Path,
@@ -13,8 +12,7 @@ from rehost_payload.drivers.hive_edits import (
     text,
     texts,
 )
-from rehost_payload.drivers.inject_model import FIRST_WITH_DATABASE, InjectError, ReadWindowsFile
-from rehost_payload.drivers.inject_names import DATABASE
+from rehost_payload.drivers.inject_model import FIRST_WITH_DATABASE, InjectError
 from rehost_payload.drivers.inject_package import Binary, Chosen
 from rehost_payload.drivers.inject_records import token_of
 from rehost_payload.drivers.inject_registry import appends, entry_edits, keeps_existing
@@ -24,7 +22,6 @@ from rehost_payload.formats.hive import (
     DeleteKey,
     Hive,
     HiveEdit,
-    Key,
     SetValue,
     decode_strings,
     encode_strings,
@@ -32,23 +29,6 @@ from rehost_payload.formats.hive import (
 )
 from rehost_payload.formats.inf_install import RegistryEntry, Service
 
-# parts of Windows that no package brings: their name in a package is a mistake or worse
-_WINDOWS_OWN = frozenset(
-    f"system32\\drivers\\{name}.sys"
-    for name in (
-        "storport",
-        "scsiport",
-        "ataport",
-        "classpnp",
-        "disk",
-        "partmgr",
-        "volmgr",
-        "ntfs",
-        "pci",
-        "acpi",
-        "fltmgr",
-    )
-)
 _BUSES = {"PCI": "pci", "VMBUS": "vmbus"}  # drivers of the buses that boot controllers are found on
 
 
@@ -173,106 +153,3 @@ def helpers(
             if name in filters:
                 yield number(path, "Start", 0)
             yield DeleteKey((*path, "StartOverride"))
-
-
-# --- whose is it -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Owner:
-    """A package that a service belongs to, by what the hive says of it."""
-
-    name: str
-    provider: str
-    ids: frozenset[str]
-
-
-def check_owners(hive: Hive, chosen: Chosen, control_sets: Iterable[str], read: ReadWindowsFile) -> None:
-    """Refuses to overwrite services and files of other drivers. InjectError("foreign-file").
-
-    A service of the same name is the same driver where provider or hardware IDs agree: packages of one driver change
-    their provider's name when the vendor is sold, and keep their devices.
-    """
-    sets = tuple(control_sets)
-    users = _users(hive, sets)
-    ours = {fold(b.service.name) for b in chosen.binaries}
-    binaries = {(b.image_path or "").lower(): b.service.name for b in chosen.binaries if b.data is not None}
-    for path, data in chosen.copies.items():
-        present = read(path)
-        if present is None or present == data:
-            continue
-        if path.lower() in _WINDOWS_OWN:
-            raise InjectError("foreign-file", f"{path} is a part of Windows")
-        others = sorted(users.get(path.lower(), set()) - ours)
-        if others:
-            raise InjectError("foreign-file", f"{path} is the driver of {', '.join(others)}")
-        if path.lower() not in binaries:
-            raise InjectError(
-                "foreign-file", f"{path} is there with other contents and is no driver of this package"
-            )
-    for binary in chosen.binaries:
-        if binary.data is None:
-            continue
-        key = next(
-            (k for s in sets if (k := hive.find(s, "Services", binary.service.name)) is not None), None
-        )
-        if key is not None:
-            _check_service(hive, chosen, binary.service, sets)
-
-
-def _check_service(hive: Hive, chosen: Chosen, service: Service, control_sets: tuple[str, ...]) -> None:
-    owners = list(_owners(hive, service.name, control_sets))
-    ids = {i.lower() for m in chosen.models for i in m.ids}
-    provider = chosen.inf.version.provider.lower()
-    if owners and not any(o.provider.lower() == provider or o.ids & ids for o in owners):
-        names = ", ".join(f"{o.name} ({o.provider or 'no provider'})" for o in owners)
-        raise InjectError("foreign-file", f"the service {service.name} belongs to {names}, for other devices")
-
-
-def _users(hive: Hive, control_sets: Iterable[str]) -> Mapping[str, set[str]]:
-    """Folded names of the services by the lower-case path of their file below the Windows folder."""
-    users: dict[str, set[str]] = {}
-    for control_set in control_sets:
-        services = hive.find(control_set, "Services")
-        for key in services.subkeys() if services is not None else ():
-            value = key.value("ImagePath")
-            if value is None or value.type not in (1, 2):
-                continue
-            path = value.as_string().lower().removeprefix("\\systemroot\\").removeprefix("%systemroot%\\")
-            users.setdefault(path, set()).add(fold(key.name))
-    return users
-
-
-def _owners(hive: Hive, service: str, control_sets: Iterable[str]) -> Iterator[_Owner]:
-    packages = hive.find(DATABASE, "DriverPackages")
-    for package in packages.subkeys() if packages is not None else ():
-        configurations = package.subkey("Configurations")
-        if configurations is None:
-            continue
-        if not any(_text(c, "Service") == fold(service) for c in configurations.subkeys()):
-            continue
-        provider = package.value("Provider")
-        ids = frozenset(_ids_below(package.subkey("Descriptors")))
-        yield _Owner(package.name, provider.as_string() if provider is not None else "", ids)
-    for control_set in control_sets:
-        devices = hive.find(control_set, "Control", "CriticalDeviceDatabase")
-        ids = frozenset(
-            k.name.lower().replace("#", "\\")
-            for k in (devices.subkeys() if devices is not None else ())
-            if _text(k, "Service") == fold(service)
-        )
-        if ids:
-            yield _Owner("CriticalDeviceDatabase", "", ids)
-
-
-def _text(key: Key, name: str) -> str | None:
-    value = key.value(name)
-    return fold(value.as_string()) if value is not None and value.type == REG_SZ else None
-
-
-def _ids_below(descriptors: Key | None) -> Iterator[str]:
-    for bus in descriptors.subkeys() if descriptors is not None else ():
-        below = [k.name for k in bus.subkeys()]
-        yield from (f"{bus.name}\\{name}".lower() for name in below)
-        if not below:
-            yield bus.name.lower()

@@ -207,7 +207,7 @@ class Drivers:
         for c in self.facts.candidates:
             if c.address != controller.address:
                 continue
-            reason = unverified(c) if is_refused(c) else None
+            reason = unverified(c) if c.verification is not None and c.verification.refused else None
             if c.subsystems:
                 reason = f"it is for the cards {', '.join(c.subsystems[:6])} only, and the card is not known"
             for file in c.binaries:
@@ -216,15 +216,7 @@ class Drivers:
                     reason = f"{file.path}: {wrong}"
                 elif c.rank >> 24 and not file.signature:
                     reason = f"{file.path} is not signed, and the catalog {c.catalog or ''} is missing"
-            yield c, reason
-
-
-def is_refused(candidate: PackageCandidate) -> bool:
-    """Windows would not load it, or not know that it is what its vendor made; and nobody has taken that on himself."""
-    found = candidate.verification
-    if found is None or found.level != "fail":
-        return False
-    return not (found.allowed and found.only_signature)
+            yield c, reason or c.refusal or None
 
 
 def unverified(candidate: PackageCandidate) -> str | None:

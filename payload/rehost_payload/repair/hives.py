@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rehost_payload.drivers.hive_edits import still_needed
 from rehost_payload.drivers.inject import CATALOGS, PUBLISHED, complete, inject
-from rehost_payload.drivers.inject_model import InjectError, Injection, Package
+from rehost_payload.drivers.inject_model import InjectError, Injection, Package, files_of_windows
 from rehost_payload.drivers.inject_names import oem_number, taken_numbers
 from rehost_payload.drivers.inject_package import read_package
 from rehost_payload.formats.errors import FormatError
@@ -123,15 +123,11 @@ def _inject(
 ) -> Injection:
     """``written``: files of the packages before this one."""
 
+    on_disk = files_of_windows(reader, action.root)
+
     def read(path: str) -> bytes | None:
-        full = f"{action.root}\\{path}"
-        known = written.get(full.lower())
-        if known is not None:
-            return known.after
-        try:
-            return reader.read(full) if reader.exists(full) else None
-        except FormatError as e:
-            raise InjectError("unreadable", f"{full}: {e}") from e
+        known = written.get(f"{action.root}\\{path}".lower())
+        return known.after if known is not None else on_disk(path)
 
     try:
         package = surveyed_package(action)

@@ -11,13 +11,14 @@ import atexit
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from rehost_payload.drivers.check import Level, check_package
-from rehost_payload.drivers.inject_model import InjectError
+from rehost_payload.drivers.inject import inject
+from rehost_payload.drivers.inject_model import InjectError, files_of_windows
 from rehost_payload.drivers.inject_package import read_package
 from rehost_payload.drivers.manifest import CONSENT, Bundled, consents, read_manifest
 from rehost_payload.drivers.packages import (
@@ -31,6 +32,7 @@ from rehost_payload.drivers.packages import (
 )
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
+from rehost_payload.formats.hive import Hive
 from rehost_payload.formats.inf import Inf, Model, parse_inf
 from rehost_payload.formats.inf_install import unsafe_path
 from rehost_payload.formats.inf_rank import PciDevice
@@ -48,6 +50,7 @@ from rehost_payload.survey.drivers_model import (
 )
 from rehost_payload.survey.model import Controller, Problem, WindowsInstallation
 from rehost_payload.survey.volumes import OpenVolume
+from rehost_payload.survey.windows import open_system
 
 LABEL = "REHOST"
 FOLDERS = ("\\drivers", "\\Rehost\\drivers")
@@ -197,20 +200,25 @@ def _judge_of(windows: WindowsInstallation, opened: Sequence[OpenVolume]) -> _Ju
     reader = next((o.reader for o in opened if o.volume.id == windows.volume), None)
     if windows.drivers is None or target is None or reader is None:
         return None
-    return _Judge(windows, windows.drivers, target, Binaries(reader, windows.root))
+    return _Judge(windows, windows.drivers, target, reader)
 
 
 class _Judge:
     """Collects what every package is to one installation."""
 
     def __init__(
-        self, windows: WindowsInstallation, drivers: WindowsDrivers, target: Target, binaries: Binaries
+        self,
+        windows: WindowsInstallation,
+        drivers: WindowsDrivers,
+        target: Target,
+        reader: FileSystemReader,
     ) -> None:
         self.windows = windows
         self._drivers = drivers
         self._target = target
-        self._binaries = binaries
-        self._found: list[tuple[tuple[object, ...], PackageCandidate]] = []
+        self._reader = reader
+        self._binaries = Binaries(reader, windows.root)
+        self._found: list[tuple[tuple[object, ...], PackageCandidate, PciDevice]] = []
         self._refused: list[PackageRefusal] = []
         self._others = 0
 
@@ -220,7 +228,7 @@ class _Judge:
             answer = judge_inf(path, package.inf, device, self._target)
             if isinstance(answer, Candidate):
                 key = (order, bool(answer.subsystems), answer.rank.sort_key, str(path))
-                self._found.append((key, self._candidate(address, device, answer, package)))
+                self._found.append((key, self._candidate(address, device, answer, package), device))
                 known = True
             elif answer.knows_device:
                 known = True
@@ -275,11 +283,34 @@ class _Judge:
         ordered = sorted(self._found, key=lambda f: f[0])
         drivers = replace(
             self._drivers,
-            candidates=tuple(c for _, c in ordered),
+            candidates=tuple(self._tried((c, device) for _, c, device in ordered)),
             refusals=tuple(self._refused),
             other_packages=self._others,
         )
         return replace(self.windows, drivers=drivers)
+
+    def _tried(self, candidates: Iterable[tuple[PackageCandidate, PciDevice]]) -> Iterator[PackageCandidate]:
+        """Each with the reason why the engine would refuse to write it, by computing all that it would write."""
+        hive: Hive | None = None
+        read = files_of_windows(self._reader, self.windows.root)
+        for c, device in candidates:
+            if c.verification is None or c.verification.refused or c.subsystems:
+                yield c
+                continue
+            # read anew where a package fits, and gone afterwards: two large hives are too much for a small machine
+            hive = hive or open_system(self._reader, self.windows.root, self.windows.id, []).hive
+            if hive is None:
+                yield c
+                continue
+            ids = tuple(dict.fromkeys((*device.hardware_ids, *device.compatible_ids)))
+            try:
+                package = read_package(Path(c.folder), c.inf)
+                inject(package, ids, self._target, hive, read, self._drivers.oem_numbers)
+                yield c
+            except InjectError as error:
+                yield replace(c, refusal_code=error.code, refusal=error.detail)
+            except (FormatError, OSError) as error:
+                yield replace(c, refusal_code="unreadable", refusal=str(error))
 
 
 # --- packages on a volume labelled REHOST -----------------------------------------------------------------------

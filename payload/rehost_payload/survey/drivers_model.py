@@ -226,10 +226,20 @@ class PackageVerification:
     only_signature: bool = False
     allowed: bool = False
 
+    @property
+    def refused(self) -> bool:
+        """Windows would not load it, or not know that it is what its vendor made; and nobody has taken that on himself."""
+        return self.level == "fail" and not (self.allowed and self.only_signature)
+
 
 @dataclass(frozen=True)
 class PackageCandidate:
-    """A package at hand that Windows would take for a controller. ``rank`` is 0xSSGGTHHH, the lowest is the best."""
+    """A package at hand that Windows would take for a controller. ``rank`` is 0xSSGGTHHH, the lowest is the best.
+
+    ``refusal``: why the engine would not write it into this installation, found by computing everything that it would
+    write; ``refusal_code`` is one of `inject_model.CODES`. Empty where it would, or where that was not computed because
+    the verification failed.
+    """
 
     address: str
     folder: str
@@ -249,6 +259,8 @@ class PackageCandidate:
     binaries: tuple[BinaryFacts, ...] = ()  # its boot drivers, judged against this installation
     verification: PackageVerification | None = None
     package_sha256: str = ""  # of the files that were verified
+    refusal_code: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ FINDINGS: dict[str, frozenset[str]] = {
     "driver.file-missing-data": _DRIVER,
     "driver.better-package": _DRIVER,
     "driver.package-unverified": _params("windows service package"),
+    "driver.package-conflict": _params("windows service package"),
     "driver.packages-left-out": _params("count"),
     "driver.chain-broken": _params("windows service"),
     "driver.filter-dangling": _params("windows service"),

@@ -6,7 +6,7 @@ Windows has itself is enabled; a package is installed only where Windows has not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rehost_payload.drivers.catalogue import Controller as Known
@@ -26,6 +26,8 @@ from rehost_payload.survey.model import Controller, WindowsInstallation
 
 _VMD_DOMAINS = 0x10000  # where Linux puts what is behind a volume management device
 _MOST_EVIDENCE = 12
+_WANTS_PACKAGE = ("driver.missing", "driver.file-missing", "driver.better-package")
+FOREIGN = "foreign-file"  # the engine's word for a service or file that is somebody else's
 
 
 def rules(view: View) -> Iterator[Issue]:
@@ -36,6 +38,7 @@ def rules(view: View) -> Iterator[Issue]:
         seats = list(_seats(view, drivers))
         chosen = _packages(drivers, seats)
         installed: dict[tuple[str, str], PackageCandidate] = {}
+        in_the_way: dict[tuple[str, str], PackageCandidate] = {}
         for seat in seats:
             for issue in _seat(view, drivers, seat, chosen):
                 yield issue
@@ -43,10 +46,15 @@ def rules(view: View) -> Iterator[Issue]:
                 candidate = choice.candidate if choice is not None else None
                 if candidate is not None and any(isinstance(fix, InjectDriver) for fix in issue.fixes):
                     installed[candidate.folder, candidate.inf] = candidate
+                if issue.finding.id.startswith(_WANTS_PACKAGE):
+                    for other in drivers.facts.candidates:
+                        if other.address == seat.facts.address and other.refusal_code == FOREIGN:
+                            in_the_way.setdefault((other.folder, other.inf), other)
         for candidate in installed.values():
             why = unverified(candidate)
             if why is not None:
                 yield _unverified(drivers, candidate, why)
+        yield from (_conflict(drivers, c) for c in in_the_way.values())
         yield from _left_out(view, drivers)
 
 
@@ -229,6 +237,17 @@ def _unverified(drivers: Drivers, candidate: PackageCandidate, why: str) -> Issu
     )
 
 
+def _conflict(drivers: Drivers, candidate: PackageCandidate) -> Issue:
+    """A package that would take the place of another driver: not taken, whatever its rank."""
+    package = f"{candidate.folder}/{candidate.inf}"
+    evidence = (
+        f"{package}: {candidate.refusal}",
+        f"{package}: {candidate.service} {candidate.version or 'no version'} for {candidate.device_id}, rank {candidate.rank:08X}",
+    )
+    params = {"windows": drivers.windows.id, "service": candidate.service, "package": package}
+    return Issue(Finding("driver.package-conflict", Severity.WARNING, drivers.windows.id, params, evidence))
+
+
 def _left_out(view: View, drivers: Drivers) -> Iterator[Issue]:
     """Folders, archives and packages that were named or found, and of which nothing could be taken."""
     found = [
@@ -353,10 +372,14 @@ class _Choice:
 def _packages(drivers: Drivers, seats: list[_Seat]) -> dict[str, _Choice]:
     """By controller: the best package at hand. One package for several controllers is one injection for all."""
     choices: dict[str, _Choice] = {}
+    brought: dict[str, PackageCandidate] = {}  # by service: the boot controller's package comes first
     for seat in seats:
-        choice = _choose(drivers, seat)
+        choice = _choose(drivers, seat, brought)
         if choice is not None:
             choices[seat.facts.address] = choice
+            if choice.candidate is not None:
+                for name in _services_of(choice.candidate):
+                    brought.setdefault(name, choice.candidate)
     ids: dict[tuple[str, str], dict[str, None]] = {}
     for seat in seats:
         chosen = choices.get(seat.facts.address)
@@ -371,18 +394,25 @@ def _packages(drivers: Drivers, seats: list[_Seat]) -> dict[str, _Choice]:
     }
 
 
-def _choose(drivers: Drivers, seat: _Seat) -> _Choice | None:
+def _services_of(candidate: PackageCandidate) -> set[str]:
+    return {s.lower() for s in (candidate.service, *candidate.further_services)}
+
+
+def _choose(drivers: Drivers, seat: _Seat, brought: Mapping[str, PackageCandidate]) -> _Choice | None:
+    """``brought``: services that packages for other controllers install; another version of them would replace these."""
     needs = {n.lower() for n in seat.known.needs[1:]} if seat.known is not None else set()
     wide = drivers.windows.architecture in (None, "x64")
     taken: PackageCandidate | None = None
     reasons: list[str] = []
     for candidate, against in drivers.candidates(seat.facts):
         name = f"{candidate.folder}/{candidate.inf}"
-        lacks = needs - {s.lower() for s in (candidate.service, *candidate.further_services)}
+        lacks = needs - _services_of(candidate)
         if against is None and not wide:
             against = "packages are installed into 64-bit Windows (x64) only"
         if against is None and lacks:
             against = f"the controller needs {', '.join(sorted(lacks))} as well, which it does not bring"
+        if against is None:
+            against = next((w for w in _replaces(candidate, brought)), None)
         if against is not None:
             reasons.append(f"{name}: not taken, {against}")
         elif taken is None:
@@ -399,6 +429,13 @@ def _choose(drivers: Drivers, seat: _Seat) -> _Choice | None:
     refused = [r for r in drivers.facts.refusals if r.address == seat.facts.address]
     reasons += [f"{r.folder}/{r.inf}: not taken, {r.reason}" for r in refused]
     return _Choice(taken, tuple(reasons)) if reasons else None
+
+
+def _replaces(candidate: PackageCandidate, brought: Mapping[str, PackageCandidate]) -> Iterator[str]:
+    for service in sorted(_services_of(candidate)):
+        other = brought.get(service)
+        if other is not None and other.package_sha256 != candidate.package_sha256:
+            yield f"its {service} would replace that of {other.folder}/{other.inf}, which another controller gets"
 
 
 def _about(candidate: PackageCandidate) -> Iterator[str]:
