@@ -93,6 +93,15 @@ def volume_areas(file_system: str, head: bytes, size: int, sector: int) -> tuple
     return ((0, sector),) if file_system in _CODE_STARTS else ()
 
 
+def kind_of(head: bytes) -> str | None:
+    """The file system whose boot sector this is, by the names in it; None for a disk's first sector and all else."""
+    if head[3:_PARAMETERS] == b"NTFS    ":
+        return "ntfs"
+    if head[0x52:0x57] == b"FAT32":
+        return "fat32"
+    return {b"FAT12": "fat12", b"FAT16": "fat16"}.get(head[0x36:0x3B])
+
+
 def parameters(file_system: str, head: bytes) -> bytes:
     """What a tool that writes boot code must leave as it is in a volume's first sector: parameters and end mark."""
     kept = bytearray(head[_PARAMETERS : _CODE_STARTS[file_system]])

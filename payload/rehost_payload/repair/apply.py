@@ -285,7 +285,7 @@ def _roll_back(cause: BaseException, system: System, journal: Journal) -> None:
     """Undoes what this run has done; raises ApplyError for ``cause`` unless that is an interruption."""
     error = _as_apply_error(cause)
     try:
-        undo(journal, system)
+        undo(journal, system, rolling_back=True)
     except (ApplyError, SystemError_, OSError) as e:
         raise ApplyError(
             error.code, f"{error.detail}; rolling back failed as well: {e}", rolled_back=False

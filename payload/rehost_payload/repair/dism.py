@@ -29,6 +29,7 @@ from rehost_payload.repair.writing import Mounts
 from rehost_payload.system.protocol import DriverTool, System, SystemError_
 
 _HIVES = ("system", "software", "drivers", "components", "sam", "security", "default")
+_EVENT_LOGS = (r"System32\winevt\Logs\System.evtx", r"System32\winevt\Logs\Security.evtx")
 _HIVE_ENDINGS = ("{}.*", "{}{{*")  # logs, and what a transaction needs
 
 
@@ -69,7 +70,8 @@ def install(
     try:
         with reading(system, volume) as reader:
             watched = [w for a in packages for w in _watched(a)]
-            name, digest = save_tree(reader, _once(watched), journal)
+            signs = [rf"{packages[0].root}\{log}" for log in _EVENT_LOGS]
+            name, digest = save_tree(reader, _once(watched), journal, signs)
         step = TreeStep(volume, "dism", name, digest)
         record = read_record(journal, step)
     except (ApplyError, InjectError, SystemError_, FormatError, OSError) as e:

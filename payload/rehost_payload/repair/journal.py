@@ -149,6 +149,9 @@ class Journal:
     volume: WritableVolume
     folder: str
     _next: int = field(default=1)
+    _torn: bool = field(
+        default=False
+    )  # its last line is, and could not be cut off: nothing may be put behind it
 
     @property
     def path(self) -> str:
@@ -168,6 +171,8 @@ class Journal:
         return journal
 
     def _append(self, record: dict[str, Any]) -> None:
+        if self._torn:
+            raise SystemError_("io", f"{self.path}\\{_LOG} ends in a torn line that could not be removed")
         line = json.dumps(record, sort_keys=True, ensure_ascii=True) + "\n"
         self.volume.append(f"{self.path}\\{_LOG}", line.encode())
 
@@ -190,6 +195,12 @@ class Journal:
         if self.volume.read(f"{self.path}\\{name}") != data:
             raise ApplyError("journal", f"{self.path}\\{name} does not read back as it was written")
         return name
+
+    def keep_replaced(self, digest: str, data: bytes) -> None:
+        """Saves what somebody else has made of a file since, before the original goes over it."""
+        name = f"replaced-{digest[:16]}.bin"
+        if not self.volume.exists(f"{self.path}\\{name}"):
+            self.volume.replace(f"{self.path}\\{name}", data)
 
     def kept(self, name: str) -> bytes:
         return self.volume.read(f"{self.path}\\{name}")
@@ -229,7 +240,10 @@ class Journal:
         content = parse_journal(data)
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
-            self.volume.replace(f"{self.path}\\{_LOG}", whole)
+            try:
+                self.volume.replace(f"{self.path}\\{_LOG}", whole)
+            except SystemError_:  # what it holds can be put back all the same
+                self._torn = True
         self._next = max((e.seq for e in content.entries), default=0) + 1
         return content
 

@@ -42,7 +42,8 @@ from rehost_payload.repair.model import (
 )
 from rehost_payload.repair.places import JournalPlace, journal_homes, journal_places
 from rehost_payload.repair.plan import plan as make_plan
-from rehost_payload.repair.undo import undo
+from rehost_payload.repair.tree import parse_record
+from rehost_payload.repair.undo import changed_by_a_start, undo
 from rehost_payload.repair.verify import verify
 from rehost_payload.repair.writing import mounted
 from rehost_payload.survey.model import Survey
@@ -360,12 +361,23 @@ def _interrupted(system: System, survey: Survey) -> str | None:
 
 
 def _half_installed(system: System, survey: Survey) -> str | None:
-    """A word on a run that was cut off while DISM worked: half of a package is in the installation then."""
+    """A word on a run that was cut off while DISM worked: half of a package is in the installation then. Where Windows
+    was started since, that is its present state, and undo would throw away what it has written."""
     for run in past_runs(system, survey):
         steps = [e.step for e in run.content.open_entries if isinstance(e.step, TreeStep) and not e.done]
-        if any(_is_here(system, step.volume) for step in steps):  # a stick may have been in other servers
+        # a stick may have been in other servers
+        if any(_is_here(system, step.volume) and not _went_on(system, run, step) for step in steps):
             return f"interrupted: DISM was cut off in an earlier repair ({run.stamp}); undo it first"
     return None
+
+
+def _went_on(system: System, run: PastRun, step: TreeStep) -> bool:
+    try:
+        with reading(system, run.volume) as reader:
+            record = parse_record(reader.read(f"{run.folder}\\journal\\{step.record}"), step)
+        return bool(changed_by_a_start(record, step, system))
+    except (ApplyError, SystemError_, FormatError, OSError):
+        return False
 
 
 def _is_here(system: System, volume: VolumeRef) -> bool:

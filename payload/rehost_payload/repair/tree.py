@@ -23,6 +23,7 @@ _PACK = 16 << 20
 _MOST = 2 << 30  # bytes; the registry of a large server has a quarter of it
 _MOST_FILES = 20_000
 _MAX_DEPTH = 32
+_BEGINNING = 4096  # an event log's header: what it counts, and whether it is open
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,11 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class TreeRecord:
+    """``signs``: see `signs_of_a_start`, as pairs (path, hash)."""
+
     folders: tuple[FolderRecord, ...]
     files: tuple[FileRecord, ...]
+    signs: tuple[tuple[str, str | None], ...] = ()
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -73,8 +77,12 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 # --- before -----------------------------------------------------------------------------------------------------
 
 
-def save_tree(reader: FileSystemReader, watched: Sequence[Watched], journal: Journal) -> tuple[str, str]:
+def save_tree(
+    reader: FileSystemReader, watched: Sequence[Watched], journal: Journal, signs: Iterable[str] = ()
+) -> tuple[str, str]:
     """Saves what is there. Returns name and hash of the record, for a TreeStep.
+
+    ``signs``: paths of files that the tool leaves alone and every start of Windows changes.
 
     Raises ApplyError ("journal": the originals do not fit), SystemError_, FormatError, OSError; nothing on the volume
     itself is changed.
@@ -86,9 +94,15 @@ def save_tree(reader: FileSystemReader, watched: Sequence[Watched], journal: Jou
     total, free = sum(size for _, size in paths), journal.volume.free()
     if total > min(free, _MOST) or len(paths) > _MOST_FILES:
         raise ApplyError("journal", f"{len(paths)} originals have {total} bytes; {free} are free for them")
-    record = TreeRecord(tuple(folders), tuple(_packed(reader, [p for p, _ in paths], journal)))
+    seen = tuple(signs_of_a_start(reader, signs).items())
+    record = TreeRecord(tuple(folders), tuple(_packed(reader, [p for p, _ in paths], journal)), seen)
     data = json.dumps(asdict(record)).encode()
     return journal.keep(".json", data), sha256(data)
+
+
+def signs_of_a_start(reader: FileSystemReader, paths: Iterable[str]) -> dict[str, str | None]:
+    """Hashes of the beginnings of files by which a start of Windows is seen; None where there is no such file."""
+    return {p: sha256(reader.open(p).read_at(0, _BEGINNING)) if reader.exists(p) else None for p in paths}
 
 
 def _look(
@@ -136,18 +150,23 @@ def _pack(files: Sequence[tuple[str, bytes]], number: int, journal: Journal) -> 
 
 def read_record(journal: Journal, step: TreeStep) -> TreeRecord:
     """ApplyError ("journal") where it is not what was saved."""
-    data = journal.kept(step.record)
+    return parse_record(journal.kept(step.record), step)
+
+
+def parse_record(data: bytes, step: TreeStep) -> TreeRecord:
+    """As `read_record`, of the file's bytes."""
     if sha256(data) != step.record_sha256:
-        raise ApplyError("journal", f"{journal.path}\\{step.record} is damaged", False)
+        raise ApplyError("journal", f"{step.record} of the journal is damaged", False)
     try:
         read = json.loads(data)
         folders = (
             FolderRecord(str(f["path"]), bool(f["existed"]), tuple(f["removable"]), tuple(f["names"]))
             for f in read["folders"]
         )
-        return TreeRecord(tuple(folders), tuple(FileRecord(**f) for f in read["files"]))
+        signs = tuple((str(path), digest) for path, digest in read.get("signs", ()))
+        return TreeRecord(tuple(folders), tuple(FileRecord(**f) for f in read["files"]), signs)
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise ApplyError("journal", f"{journal.path}\\{step.record} is damaged: {e}", False) from e
+        raise ApplyError("journal", f"{step.record} of the journal is damaged: {e}", False) from e
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------
@@ -201,10 +220,16 @@ def tree_conflicts(
 
 
 def restore_tree(
-    record: TreeRecord, after: TreeAfter | None, volume: WritableVolume, journal: Journal
+    record: TreeRecord,
+    after: TreeAfter | None,
+    volume: WritableVolume,
+    journal: Journal,
+    *,
+    keep: bool = False,
 ) -> list[Change]:
     """Puts back what was saved, then removes what is new: with ``after`` only that, without it whatever the tool may have
-    added. Safe to run again. Raises SystemError_, ApplyError ("journal", "verify-write")."""
+    added. ``keep``: what neither was there nor is known to be the tool's is saved before it is replaced.
+    Safe to run again. Raises SystemError_, ApplyError ("journal", "verify-write")."""
     changes: list[Change] = []
     pack: tuple[str | None, bytes] = (None, b"")
     # a hive's logs before the hive: at no instant does an old hive lie beside logs of the new one
@@ -215,6 +240,9 @@ def restore_tree(
         remove_leftover(volume, file.path)
         if pack[0] != file.pack:
             pack = (file.pack, journal.kept(file.pack))
+        known_now = None if after is None else after.changed.get(file.path)
+        if keep and now is not None and now != known_now:
+            journal.keep_replaced(now, volume.read(file.path))
         data = pack[1][file.offset : file.offset + file.size]
         if sha256(data) != file.sha256:
             raise ApplyError("journal", f"{journal.path}\\{file.pack} is damaged: {file.path}", False)

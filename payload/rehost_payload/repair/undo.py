@@ -1,17 +1,20 @@
 """undo: puts back what a journal holds, newest change first; also after a power cut in the middle of apply or undo.
 
 Each step is judged by what is there now. Old already: nothing to do. New: the original goes back. Neither: somebody
-has changed it since; nothing at all is written then, unless ``force`` is given.
+has changed it since; nothing at all is written then, unless ``force`` is given. What is lost by that is kept beside the
+originals.
 
 Where a program that is not ours failed or was cut off, nobody knows what is new: the original goes back, and before
-anything else is judged, because the partition table by which volumes are found may be among it.
+anything else is judged, because the partition table by which volumes are found may be among it. But if there is now
+another table or another volume, or Windows was started meanwhile, that is somebody's change as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+from rehost_payload.formats import boot_code
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.journal import (
     Entry,
@@ -25,21 +28,34 @@ from rehost_payload.repair.journal import (
     VariableStep,
     sha256,
 )
-from rehost_payload.repair.locate import locate_disk
+from rehost_payload.repair.locate import locate_disk, reading
 from rehost_payload.repair.model import Change
-from rehost_payload.repair.tree import read_record, restore_tree, tree_conflicts
+from rehost_payload.repair.tree import (
+    TreeRecord,
+    read_record,
+    restore_tree,
+    signs_of_a_start,
+    tree_conflicts,
+)
 from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable, remove_leftover
-from rehost_payload.system.protocol import Progress, System, WritableVolume
+from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
 
 
 def undo(
-    journal: Journal, system: System, progress: Progress | None = None, force: bool = False
+    journal: Journal,
+    system: System,
+    progress: Progress | None = None,
+    force: bool = False,
+    *,
+    rolling_back: bool = False,
 ) -> tuple[Change, ...]:
     """Restores everything that ``journal`` says was changed. Returns what was put back.
 
+    ``rolling_back``: the run itself does it, so that nobody else can have written since.
     Raises ApplyError("conflict") before anything is written if something was changed since by somebody else; only what a
     program of somebody else's was interrupted at is back then.
-    Safe to run again: what is back already is left alone.
+    Safe to run again: what is back already is left alone. Putting back goes on where the journal cannot be added to (its
+    volume is full, or gone read-only): its lines only save the next undo work.
     """
     content = journal.reopen()
     if content.all_undone:
@@ -50,6 +66,8 @@ def undo(
         mounts = Mounts(system, stack)
         for entries in _stages(content.open_entries):
             conflicts = [*_conflicts(entries, mounts, system), *_in_trees(entries, content, journal, mounts)]
+            if not rolling_back:
+                conflicts += _since_a_cut(entries, journal, system)
             if conflicts and not force:
                 raise ApplyError("conflict", "changed since by somebody else: " + "; ".join(conflicts), False)
             for entry in entries:
@@ -57,11 +75,13 @@ def undo(
                     progress(_where(entry), number, len(content.entries))
                 if isinstance(entry.step, SectorsStep):
                     mounts.close()
-                changes += put_back(entry.step, journal, mounts, system)
-                journal.undone(entry.seq)
+                changes += put_back(entry.step, journal, mounts, system, keep=force)
+                with suppress(SystemError_):
+                    journal.undone(entry.seq)
                 number += 1
         mounts.close()
-    journal.all_undone()
+    with suppress(SystemError_):
+        journal.all_undone()
     if progress is not None:
         progress("", len(content.entries), len(content.entries))
     return tuple(changes)
@@ -117,6 +137,45 @@ def _in_trees(
             yield from tree_conflicts(record, entry.step.after, mounts.of(entry.step.volume), ours)
 
 
+def _since_a_cut(entries: Sequence[Entry], journal: Journal, system: System) -> Iterator[str]:
+    """Signs that somebody went on working where a program that is not ours was cut off, and nobody knows what it wrote."""
+    for entry in entries:
+        step = entry.step
+        if isinstance(step, SectorsStep) and not step.after:
+            before = bytes.fromhex(step.before)
+            with locate_disk(system, step.disk) as disk:
+                now = disk.read_at(step.offset, len(before))
+            if _is_another(step.offset, before, now):
+                what = "volume" if step.offset else "partition table"
+                yield f"{step.what} on {step.disk.path} (another {what} is there now)"
+        elif isinstance(step, TreeStep) and step.after is None:
+            changed = changed_by_a_start(read_record(journal, step), step, system)
+            if changed:
+                yield f"{step.what}: Windows was started since it was cut off ({', '.join(changed)} changed)"
+
+
+def changed_by_a_start(record: TreeRecord, step: TreeStep, system: System) -> list[str]:
+    """The files by which it is seen that Windows was started since the step was begun."""
+    with reading(system, step.volume) as reader:
+        now = signs_of_a_start(reader, (path for path, _ in record.signs))
+    return [path for path, digest in record.signs if now[path] != digest]
+
+
+def _is_another(offset: int, before: bytes, now: bytes) -> bool:
+    """Whether sectors with boot code have another partition table, or are of another volume, than they were when saved.
+    One that is empty or damaged is not another: that may be the work of the program that was cut off."""
+    kind = boot_code.kind_of(before)
+    if kind is not None:
+        same = boot_code.kind_of(now) == kind
+        return same and boot_code.parameters(kind, now) != boot_code.parameters(kind, before)
+    if offset:
+        return False  # a later stage of the code
+    table = slice(boot_code.MASTER_CODE, 510)
+    entries = now[446:510]
+    whole = now[510:512] == before[510:512] and any(entries) and not any(e & 0x7F for e in entries[::16])
+    return whole and now[table] != before[table]
+
+
 def _sector_conflict(step: SectorsStep, newer: Sequence[SectorsStep], system: System) -> str | None:
     if not step.after:
         return None
@@ -151,19 +210,26 @@ def _mixed(now: bytes, before: bytes, after: bytes, sector: int = 512) -> bool:
     )
 
 
-def put_back(step: Step, journal: Journal, mounts: Mounts, system: System) -> list[Change]:
-    """Undoes one step, whatever is there now."""
+def put_back(
+    step: Step, journal: Journal, mounts: Mounts, system: System, *, keep: bool = False
+) -> list[Change]:
+    """Undoes one step, whatever is there now. ``keep``: files that somebody else has changed since are saved before."""
     if isinstance(step, TreeStep):
-        return restore_tree(read_record(journal, step), step.after, mounts.of(step.volume), journal)
-    change = _restore(step, journal, mounts, system)
+        record, volume = read_record(journal, step), mounts.of(step.volume)
+        return restore_tree(record, step.after, volume, journal, keep=keep)
+    change = _restore(step, journal, mounts, system, keep)
     return [] if change is None else [change]
 
 
 def _restore(
-    step: FileStep | FolderStep | SectorsStep | VariableStep, journal: Journal, mounts: Mounts, system: System
+    step: FileStep | FolderStep | SectorsStep | VariableStep,
+    journal: Journal,
+    mounts: Mounts,
+    system: System,
+    keep: bool,
 ) -> Change | None:
     if isinstance(step, FileStep):
-        return _restore_file(step, journal, mounts.of(step.volume))
+        return _restore_file(step, journal, mounts.of(step.volume), keep)
     if isinstance(step, FolderStep):
         volume = mounts.of(step.volume)
         if not volume.exists(step.path) or volume.listdir(step.path):
@@ -186,11 +252,13 @@ def _restore(
     return Change("variable", step.name, step.after or "absent", step.before or "absent")
 
 
-def _restore_file(step: FileStep, journal: Journal, volume: WritableVolume) -> Change | None:
+def _restore_file(step: FileStep, journal: Journal, volume: WritableVolume, keep: bool) -> Change | None:
     remove_leftover(volume, step.path)
     now = _file_hash(volume, step.path)
     if now == step.before_sha256:
         return None
+    if keep and now is not None and now != step.after_sha256:
+        journal.keep_replaced(now, volume.read(step.path))
     if step.before_sha256 is None:
         volume.remove(step.path)
     else:

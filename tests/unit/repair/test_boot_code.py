@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +35,12 @@ from rehost_payload.repair.writing import overlaid
 from rehost_payload.survey.json import from_json, to_json
 from rehost_payload.survey.model import BootCode, FileSystem, Survey
 from rehost_payload.survey.run import survey_machine
+from rehost_payload.system.protocol import DiskHandle
 from support import bootsect, disks, windows
 from support.disks import DiskLayout
 from support.image_system import ImageMachine
 
-from .helpers import found, repair
+from .helpers import found, image_hash, repair
 
 BOOT = 1 << 14
 
@@ -272,7 +273,15 @@ class PowerCut(BaseException):
 @pytest.mark.parametrize("program", [bootsect.write, without_the_volume, with_the_table, nothing])
 def test_a_power_cut_while_it_runs(program: Bootsect, broken: DiskLayout, stick: DiskLayout) -> None:
     before = places(broken)
-    machine = machine_of(broken, stick)
+    cut_while_it_runs(machine_of(broken, stick), program)
+    # undone after the next start, by a system that has no such program
+    undone = run_undo(ImageMachine([broken.path, stick.path]))
+    assert undone.result.word is ResultWord.UNDONE, undone.result
+    assert places(broken) == before
+
+
+def cut_while_it_runs(machine: ImageMachine, program: Bootsect = bootsect.write) -> None:
+    """The program has written, and the journal does not know what."""
 
     def cut(*_: str) -> None:
         raise PowerCut
@@ -285,10 +294,57 @@ def test_a_power_cut_while_it_runs(program: Bootsect, broken: DiskLayout, stick:
     machine.bootsect = run
     with pytest.raises(PowerCut):
         repair(machine)
-    # undone after the next start, by a system that has no such program
-    undone = run_undo(ImageMachine([broken.path, stick.path]))
-    assert undone.result.word is ResultWord.UNDONE, undone.result
+
+
+def larger_partition(disk: DiskLayout) -> None:
+    disks.write_bytes(disk.path, 446 + 16 + 12, struct.pack("<I", 12345))
+
+
+def new_partition(disk: DiskLayout) -> None:
+    disks.write_bytes(disk.path, 446 + 48, struct.pack("<B3xB3xII", 0, 7, 600000, 2048))
+
+
+def formatted_volume(disk: DiskLayout) -> None:
+    disks.write_bytes(disk.path, disk.system.offset + 0x48, b"serial!!")
+
+
+@pytest.mark.parametrize("change", [larger_partition, new_partition, formatted_volume])
+def test_undo_of_a_cut_minds_what_was_made_of_the_disk_since(
+    change: Callable[[DiskLayout], None], broken: DiskLayout, stick: DiskLayout
+) -> None:
+    """The server went on after the power cut; its disk was partitioned anew. The old table is not put over it unasked."""
+    before = places(broken)
+    cut_while_it_runs(machine_of(broken, stick))
+    change(broken)
+    since = places(broken)
+    machine = ImageMachine([broken.path, stick.path])
+    outcome = run_undo(machine)
+    assert outcome.result.word is ResultWord.FAILED
+    assert "is there now" in (outcome.result.error or "")
+    assert places(broken) == since
+    assert run_undo(machine, force=True).result.word is ResultWord.UNDONE
     assert places(broken) == before
+
+
+def test_undo_of_a_cut_on_another_server(broken: DiskLayout, stick: DiskLayout, tmp_path: Path) -> None:
+    """The stick goes to a virtual machine whose disk has no serial number either, and the same size."""
+    machine = Nameless([broken.path, stick.path])
+    cut_while_it_runs(machine)
+    other = windows.restored(windows.copy_disk(broken, tmp_path / "other.img"), "other")
+    before = image_hash(other)
+    outcome = run_undo(Nameless([other.path, stick.path]))
+    assert outcome.result.word is ResultWord.FAILED
+    assert image_hash(other) == before
+
+
+class Nameless(ImageMachine):
+    """Disks without serial numbers."""
+
+    def disks(self) -> Sequence[DiskHandle]:
+        opened = super().disks()
+        for disk in opened:
+            disk.info = replace(disk.info, serial="")  # type: ignore[misc]
+        return opened
 
 
 def test_a_power_cut_at_the_lines_behind_it(broken: DiskLayout, stick: DiskLayout, tmp_path: Path) -> None:

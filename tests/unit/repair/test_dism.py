@@ -426,6 +426,49 @@ def test_cut_anywhere_while_dism_works(make_lab: MakeLab, monkeypatch: pytest.Mo
         assert lab.tree() == old, f"after undo of a cut after {count} writes"
 
 
+def test_a_cut_is_not_undone_over_a_windows_that_was_started_since(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its registry is newer than what was saved; that it was started is seen by its event log."""
+    lab = make_lab()
+    log = "Windows/System32/winevt/Logs/System.evtx"
+    disks.write_files(lab.disk, lab.disk.windows, {log: b"ElfFile\0".ljust(70000, b"1")})
+    old = lab.tree()
+    write = MadeUpDism._write
+
+    def cut(self: MadeUpDism, volume: ImageVolume, path: str, data: bytes) -> None:
+        write(self, volume, path, data)
+        lab.fail.append(Fuse(0, PowerCut, False))
+
+    monkeypatch.setattr(MadeUpDism, "_write", cut)
+    with pytest.raises(PowerCut):
+        lab.repair()
+    lab.fail.clear()
+    lab.machine.hives.clear()
+    lab.machine.letters.clear()
+    sam = f"{CONFIG}/SAM".strip("\\").replace("\\", "/")
+    blocked = run_repair(lab.system, lambda *_: Consent(False), engine=Engine.DISM)
+    assert blocked.result.word is ResultWord.BLOCKED
+    newer = {log: b"ElfFile\0".ljust(70000, b"2"), sam: b"new passwords"}
+    disks.write_files(lab.disk, lab.disk.windows, newer)
+    since = lab.tree()
+    outcome = run_undo(lab.system)
+    assert outcome.result.word is ResultWord.FAILED
+    assert "Windows was started since" in (outcome.result.error or "")
+    assert lab.tree() == since
+    # nobody has to choose between that and no repair at all
+    again = run_repair(lab.system, lambda *_: Consent(False), engine=Engine.DISM)
+    assert again.result.word is not ResultWord.BLOCKED
+    assert run_undo(lab.system, force=True).result.word is ResultWord.UNDONE
+    after = lab.tree()
+    name = "\\" + log.replace("/", "\\")
+    assert after.pop(name) != old.pop(name)  # what is not ours stays
+    assert after == old
+    part = lab.stick["stick"]
+    kept = [n for n in fat_image.listing(lab.stick.path, part.offset) if "replaced-" in n]
+    assert b"new passwords" in [disks.read_file(lab.stick, part, n) for n in kept]
+
+
 def test_interrupted_while_dism_works(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab()
     before = lab.tree()

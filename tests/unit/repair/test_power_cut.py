@@ -8,7 +8,8 @@ import pytest
 
 from rehost_payload.repair.model import ResultWord
 from rehost_payload.repair.session import run_undo
-from support import disks, windows
+from rehost_payload.system.protocol import SystemError_
+from support import disks, fat_image, windows
 from support.disks import DiskLayout
 from support.image_system import ImageMachine
 
@@ -105,6 +106,30 @@ def test_failure_at_every_write_is_rolled_back(broken, stick, tmp_path, error):
                 assert state(disk) == old, f"after a failure at write {count}"
 
 
+def test_the_originals_volume_fills_up(broken, stick, tmp_path):
+    """From some write on the journal takes nothing more: what was done until then is put back all the same."""
+    total, _ = writes(broken, stick, tmp_path)
+    old = state(broken)
+    for count in range(1, total, 2):
+        disk = windows.copy_disk(broken, tmp_path / "full.img")
+        medium = windows.copy_disk(stick, tmp_path / "full-stick.img")
+        left = count
+
+        def full(what: str, where: str) -> None:
+            nonlocal left
+            left -= what != "mount"
+            if left < 0 and where.startswith("\\Rehost"):
+                raise SystemError_("no-space", where)
+
+        outcome = repair(ImageMachine([disk.path, medium.path], fail=full))
+        if outcome.result.word is ResultWord.REPAIRED:  # there was room for all but the report
+            continue
+        assert outcome.result.word is ResultWord.FAILED
+        assert state(disk) == old, f"full after {count} writes"
+        assert outcome.result.rolled_back, outcome.result.error
+        assert "rolling back failed" not in (outcome.result.error or "")
+
+
 def test_undo_survives_a_cut_of_its_own(broken, stick, tmp_path):
     disk = windows.copy_disk(broken, tmp_path / "twice.img")
     medium = windows.copy_disk(stick, tmp_path / "twice-stick.img")
@@ -133,6 +158,10 @@ def test_undo_refuses_what_somebody_changed_since(broken, stick, tmp_path):
     assert state(disk) == before
     assert run_undo(machine, force=True).result.word is ResultWord.UNDONE
     assert state(disk) == state(broken)
+    # what the operator let go of is not gone
+    part = medium["stick"]
+    kept = [n for n in fat_image.listing(medium.path, part.offset) if "replaced-" in n]
+    assert [disks.read_file(medium, part, n) for n in kept] == [b"somebody else's store"]
 
 
 def test_torn_journal_line_is_ignored(broken, stick, tmp_path):
