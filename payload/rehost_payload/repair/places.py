@@ -29,19 +29,20 @@ def journal_places(survey: Survey, choices: Choices | None = None) -> tuple[Jour
     view = View(survey, choices or Choices())
     return tuple(
         p
-        for p in journal_homes(survey, choices)
+        for p in journal_homes(survey, view.choices)
         if _fit(view.volumes[p.id], room[p.reason]) and not view.disk_of(p.id).read_only
     )
 
 
 def journal_homes(survey: Survey, choices: Choices | None = None) -> tuple[JournalPlace, ...]:
     """Where an earlier run may have left its journal: also volumes that could take none now (a power cut
-    leaves the volume dirty that held it)."""
+    leaves the volume dirty that held it), and, without ``choices``, on any disk: it may have been named then."""
     view = View(survey, choices or Choices())
     readable = [v for v in survey.volumes if v.file_system in _WRITABLE and v.unreadable is None]
+    installations = survey.windows if choices is None else view.candidates
     labelled = [(v, "label") for v in readable if v.label.upper() == LABEL]
-    windows = [(v, "windows") for v in readable if any(w.volume == v.id for w in view.candidates)]
-    esps = [(v, "esp") for v in readable if v in view.esps]
+    windows = [(v, "windows") for v in readable if any(w.volume == v.id for w in installations)]
+    esps = [(v, "esp") for v in readable if view.is_esp(v) and (choices is None or view.ours(v.id))]
     return tuple(JournalPlace(view.ref(v), reason, v.id) for v, reason in labelled + windows + esps)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rehost_payload.repair.assess import assess
-from rehost_payload.repair.model import PatchBytes, ResultWord, Verdict
+from rehost_payload.repair.model import Choices, PatchBytes, ResultWord, Verdict
+from rehost_payload.repair.session import run_undo
 from rehost_payload.repair.verify import verify
 from rehost_payload.survey.model import Firmware, FirmwareMode
 from rehost_payload.survey.run import survey_machine
@@ -155,3 +156,16 @@ def test_a_windows_on_the_old_disk_alone_is_not_called_found(gpt: DiskLayout, st
     checks = {c.id: c for c in verify(replace(survey, disks=(inside, outside), volumes=volumes)).checks}
     assert checks["verify.osdevice"].verdict is Verdict.UNKNOWN
     assert "no disk of the server's own" in checks["verify.osdevice"].reason
+
+
+def test_originals_on_a_disk_that_had_to_be_named_are_found_again(gpt: DiskLayout, tmp_path: Path) -> None:
+    """A server's disk in a USB case on a machine with a Windows of its own, and no stick."""
+    own = windows.gpt_server(tmp_path / "own.img", seed="own")
+    disk = windows.restored(gpt)
+    before = windows.read_store(disk)
+    machine = Connected([own.path, disk.path], how=((disk.path, {"transport": "usb"}),))
+    outcome = repair(machine, Choices(disk="disk1"))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert (outcome.result.journal or "").startswith("disk1p")
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert windows.read_store(disk) == before
