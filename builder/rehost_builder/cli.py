@@ -108,6 +108,11 @@ def main() -> None:
     help="With --media: CPython's embeddable package for amd64, or a mirror of it.  [default: downloaded]",
 )  # fmt: skip
 @click.option(
+    "--ucrt", type=InputPath(exists=True), metavar="DIR|MSU|CAB",
+    help="With --media of Windows 8.1 / Server 2012 R2: the Universal C Runtime for Python, from a Windows SDK "
+    "(Redist\\<version>\\ucrt\\DLLs\\x64) or the update KB2999226.",
+)  # fmt: skip
+@click.option(
     "--secure-boot-ca", type=click.Choice(["auto", "2011", "2023"]), default="auto", show_default=True,
     help="With --media: boot files signed under this authority of Microsoft's; auto: as the media have them.",
 )  # fmt: skip
@@ -144,6 +149,7 @@ def build(
     no_drivers: bool,
     allow_unverified_drivers: bool,
     python_embed: str | None,
+    ucrt: Path | None,
     secure_boot_ca: str,
     keyboard: str,
     scratch_space: int | None,
@@ -166,6 +172,7 @@ def build(
       rehost build --json -q -o out/rehost.iso           for scripts
       rehost build --media SERVER_2022.iso --drivers SmartPQI.zip -o out/rehost.iso     on Windows PE
       rehost build --media winre.wim --media SERVER_2019.iso --dry-run                  image and boot files apart
+      rehost build --media SERVER_2012R2.iso --ucrt Windows8.1-KB2999226-x64.msu        without a C runtime of its own
 
     \b
     Exit codes:
@@ -183,7 +190,7 @@ def build(
     if no_drivers and drivers:
         raise click.UsageError("--drivers and --no-drivers exclude each other")
     packages = () if no_drivers else drivers or default_sources()
-    read = (*media, *packages, *(Path(p) for p in (python_embed, lock, sources) if p))
+    read = (*media, *packages, *(Path(p) for p in (python_embed, ucrt, lock, sources) if p))
     refusal = None if dry_run else unfit_output(output, read)
     if refusal is not None:
         raise click.BadParameter(refusal, param_hint="-o")
@@ -196,6 +203,7 @@ def build(
             output=output,
             drivers=packages,
             python_embed=python_embed,
+            ucrt=ucrt,
             secure_boot=secure_boot_ca,
             keyboard=keyboard,
             scratch_space=scratch_space or 0,
@@ -242,6 +250,7 @@ _ONLY = {
     "winpe": (
         "media",
         "python_embed",
+        "ucrt",
         "secure_boot_ca",
         "keyboard",
         "scratch_space",

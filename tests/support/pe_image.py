@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _MACHINES = {"x64": 0x8664, "x86": 0x14C, "arm64": 0xAA64}
 SUBSYSTEM_EFI = 10
@@ -52,19 +52,44 @@ def _resources_with_svn(version: tuple[int, int, int, int], rva: int, svn: tuple
     return tree + data + text + struct.pack("<HH", svn[1], svn[0]) + info
 
 
-def _imports(libraries: Sequence[str], rva: int) -> bytes:
-    """An import directory that takes the function with ordinal 1 of each library."""
+def _imports(libraries: Mapping[str, Sequence[str]], rva: int) -> bytes:
+    """An import directory that takes these functions of each library, or the one with ordinal 1 where none is named."""
     if not libraries:
         return b""
     head = _align(20 * (len(libraries) + 1), 8)
     directory, rest = b"", b""
-    for library in libraries:
+    for library, functions in libraries.items():
+        values = [1 << 63 | 1] if not functions else []
+        for function in functions:
+            values.append(rva + head + len(rest))
+            rest += (b"\0\0" + function.encode("ascii") + b"\0").ljust(_align(len(function) + 3, 8), b"\0")
         thunks = rva + head + len(rest)
-        rest += struct.pack("<QQQQ", 1 << 63 | 1, 0, 1 << 63 | 1, 0)
+        rest += struct.pack(f"<{len(values) + 1}Q", *values, 0) * 2
         name = rva + head + len(rest)
         rest += (library.encode("ascii") + b"\0").ljust(_align(len(library) + 1, 8), b"\0")
-        directory += struct.pack("<IIIII", thunks, 0, 0, name, thunks + 16)
+        directory += struct.pack("<IIIII", thunks, 0, 0, name, thunks + 8 * (len(values) + 1))
     return directory.ljust(head, b"\0") + rest
+
+
+def export_directory(name: str, exports: Mapping[str, str], rva: int, own: int = 0) -> bytes:
+    """The functions of a library: name -> "library.function" of another one, or "" for its code at ``own``.
+
+    Microsoft's "PE Format", 6.3: an address inside of the directory is the name of another library's function.
+    """
+    names = sorted(exports)  # Windows searches them by halves
+    count = len(names)
+    tables = 40 + count * 10
+    strings = bytearray(name.encode() + b"\0")
+    places: dict[str, int] = {"": own}
+    for text in (*names, *(exports[n] for n in names)):
+        if text not in places:
+            places[text] = rva + tables + len(strings)
+            strings += text.encode() + b"\0"
+    addresses = (rva + 40, rva + 40 + 4 * count, rva + 40 + 8 * count)
+    directory = struct.pack("<IIHHIIIIIII", 0, 0, 0, 0, rva + tables, 1, count, count, *addresses)
+    directory += struct.pack(f"<{count}I", *(places[exports[n]] for n in names))
+    directory += struct.pack(f"<{count}I", *(places[n] for n in names))
+    return directory + struct.pack(f"<{count}H", *range(count)) + bytes(strings)
 
 
 def make_pe(
@@ -75,22 +100,31 @@ def make_pe(
     size: int = 0,
     fill: bytes = b"",
     signature: bytes = b"",
-    imports: Sequence[str] = (),
+    imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
+    exports: Mapping[str, str] | None = None,
+    code: bytes | None = None,
+    section_name: bytes = b".text",
     minimum_os: tuple[int, int] = (10, 0),
     svn: tuple[int, int] | None = None,
 ) -> bytes:
     """A PE32+ (x86: PE32) image with one code section and, with a ``version``, a resource section.
 
     ``fill`` goes into the code section, so that files can differ; ``size`` pads the file at its end. ``signature`` is
-    what the certificate table holds, ``imports`` libraries of which it wants one function each (PE32+ only), ``svn`` the security version number of a
-    boot manager (major, minor).
+    what the certificate table holds, ``imports`` libraries of which it wants one function each, or the named ones (PE32+ only),
+    ``exports`` as `export_directory` takes them, ``svn`` the security version number of a boot manager (major, minor).
+    ``code`` is what the first section, ``section_name``, begins with instead of an instruction.
     """
     wide = machine != "x86"
     optional_size = 240 if wide else 224
-    body = (b"\xc3" + fill).ljust(_align(1 + len(fill), 16), b"\0")
+    start = (b"\xc3" if code is None else code) + fill
+    body = start.ljust(_align(len(start), 16), b"\0")
     import_rva = 0x1000 + len(body)
-    table = _imports(imports, import_rva)
-    code = (body + table).ljust(_align(len(body + table), 512), b"\0")
+    taken = imports if isinstance(imports, Mapping) else dict.fromkeys(imports, ())
+    table = _imports(taken, import_rva)
+    table = table.ljust(_align(len(table), 16), b"\0")
+    export_rva = import_rva + len(table)
+    shown = export_directory("library.dll", exports, export_rva, 0x1000) if exports else b""
+    code = (body + table + shown).ljust(_align(len(body + table + shown), 512), b"\0")
     code_rva, resource_rva = 0x1000, 0x1000 + _align(len(code), 0x1000)
     resources = b""
     if version is not None:
@@ -111,7 +145,9 @@ def make_pe(
     optional += struct.pack("<II", 0, 16)
     directories = [(0, 0)] * 16
     if table:
-        directories[1] = (import_rva, 20 * (len(imports) + 1))
+        directories[1] = (import_rva, 20 * (len(taken) + 1))
+    if shown:
+        directories[0] = (export_rva, len(shown))
     if resources:
         directories[2] = (resource_rva, len(resources))
     if signature:
@@ -122,7 +158,7 @@ def make_pe(
     def section(name: bytes, length: int, rva: int, raw: int, offset: int, flags: int) -> bytes:
         return struct.pack("<8sIIIIIIHHI", name, length, rva, raw, offset, 0, 0, 0, 0, flags)
 
-    sections = section(b".text", len(code), code_rva, len(code), headers_size, 0x60000020)
+    sections = section(section_name, len(code), code_rva, len(code), headers_size, 0x60000020)
     if resources:
         place = headers_size + len(code)
         sections += section(b".rsrc", len(resources), resource_rva, len(raw_resources), place, 0x40000040)

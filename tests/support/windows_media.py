@@ -10,7 +10,7 @@ import shutil
 import struct
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,10 +157,68 @@ def system_hive(command: str = "winpeshl.exe") -> bytes:
     )
 
 
-def api_set_schema() -> bytes:
-    """Names in UTF-16, as in the .apiset section; without the last number, as Windows 10 keeps them."""
-    names = b"".join(name.rsplit("-", 1)[0].encode("utf-16-le") for name in API_SETS)
-    return make_pe(fill=names)
+def api_set_schema(names: Sequence[str] = API_SETS, version: int = 6) -> bytes:
+    """apisetschema.dll, the names without what they lead to: of Windows 10 (6), 8.1 (4) or 7 and 8 (2)."""
+    step = 12 if version == 2 else 24
+    head = {2: 8, 4: 16, 6: 28}[version]
+    at = head + step * len(names)
+    entries, texts = b"", b""
+    for name in sorted(names):
+        text = (name if version == 6 else name[4:]).encode("utf-16-le")
+        counts = len(name.rpartition("-")[0]) * 2
+        place = at + len(texts)
+        texts += text
+        entries += {
+            2: struct.pack("<3I", place, len(text), 0),
+            4: struct.pack("<6I", 0, place, len(text), place, len(text), 0),
+            6: struct.pack("<6I", 0, place, len(text), counts, 0, 0),
+        }[version]
+    size = at + len(texts)
+    begin = {
+        2: struct.pack("<2I", 2, len(names)),
+        4: struct.pack("<4I", 4, size, 0, len(names)),
+        6: struct.pack("<7I", 6, size, 0, len(names), head, 0, 31),
+    }[version]
+    return make_pe(code=begin + entries + texts, section_name=b".apiset")
+
+
+UCRT_FUNCTIONS = {
+    "api-ms-win-crt-runtime-l1-1-0.dll": ("_initterm", "exit"),
+    "api-ms-win-crt-heap-l1-1-0.dll": ("malloc", "free"),
+    "api-ms-win-crt-stdio-l1-1-0.dll": ("fopen",),
+}
+
+
+def ucrt_files(version: str = "10.0.26100.1742", machine: str = "x64") -> dict[str, bytes]:
+    """A C runtime as in a Windows SDK: forwarders for 10.0, and what they lead to for 5.2, which they lead from as well."""
+    core = {
+        "api-ms-win-core-heap-l1-1-0.dll": {"HeapAlloc": "kernel32.HeapAlloc"},
+        "api-ms-win-core-fibers-l1-1-1.dll": {"IsThreadAFiber": "kernel32.IsThreadAFiber"},
+    }
+    crt = {
+        name: {function: f"ucrtbase.{function}" for function in functions}
+        for name, functions in UCRT_FUNCTIONS.items()
+    }
+    files = {
+        name: make_pe(machine, version, exports=exports, minimum_os=(10, 0))
+        for name, exports in (core | crt).items()
+    }
+    own = {function: "" for functions in UCRT_FUNCTIONS.values() for function in functions}
+    takes = {name: tuple(exports) for name, exports in core.items()} if machine == "x64" else {}
+    files["ucrtbase.dll"] = make_pe(machine, version, imports=takes, exports=own, minimum_os=(5, 2))
+    return files
+
+
+def old_tree(more: Mapping[str, bytes | None] | None = None) -> dict[str, bytes]:
+    """The image of Server 2012 R2, whose Windows has no C runtime for Python."""
+    sets = ("api-ms-win-core-heap-l1-1-0", "api-ms-win-core-path-l1-1-0")
+    kernel = make_pe(exports=dict.fromkeys(("HeapAlloc", "IsThreadAFiber"), ""), version="6.3.9600.17415")
+    changed: dict[str, bytes | None] = {
+        f"{SYSTEM32}/ucrtbase.dll": None,
+        f"{SYSTEM32}/kernel32.dll": kernel,
+        f"{SYSTEM32}/apisetschema.dll": api_set_schema(sets, 4),
+    }
+    return winpe_tree("6.3.9600.17415", more=changed | dict(more or {}))
 
 
 def winpe_tree(
@@ -328,10 +386,11 @@ def embeddable(
     target: Path, *, machine: str = "x64", tag: str = "312", more: Mapping[str, bytes] | None = None
 ) -> Path:
     """A stand-in for CPython's embeddable package: the right names, programs that run nowhere."""
-    crt = ("api-ms-win-crt-runtime-l1-1-0.dll", "vcruntime140.dll", "kernel32.dll")
+    crt = {"api-ms-win-crt-runtime-l1-1-0.dll": ("exit",), "vcruntime140.dll": (), "kernel32.dll": ()}
 
     def program(name: str, *imports: str) -> bytes:
-        return make_pe(machine, "3.12.10.0", fill=name.encode(), imports=(*crt, *imports), minimum_os=(6, 0))
+        taken = crt | dict.fromkeys(imports, ()) if machine != "x86" else {}
+        return make_pe(machine, "3.12.10.0", fill=name.encode(), imports=taken, minimum_os=(6, 0))
 
     files: dict[str, bytes] = {
         "python.exe": program("python", f"python{tag}.dll"),

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import pefile
 
+from support.pe_image import export_directory
+
 WHEEL = "panda3d==1.10.16"
 _MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _TAG = _MINOR.replace(".", "")
@@ -224,37 +226,10 @@ def launcher(library: str) -> bytes:
 def forwarder(name: str, exports: Mapping[str, str]) -> bytes:
     """A library without code whose functions are those of other libraries: name -> "library.function".
 
-    For what extension modules are linked to and a machine with Wine lacks. Microsoft's "PE Format", 6.3: an address
-    inside of the export directory is the name of another library's function.
+    For what extension modules are linked to and a machine with Wine lacks.
     """
-    rva, names = 0x1000, sorted(exports)  # Windows searches them by halves
-    count = len(names)
-    tables = 40 + count * 10
-    strings = bytearray(name.encode() + b"\0")
-    places: dict[str, int] = {}
-    for text in (*names, *(exports[n] for n in names)):
-        places.setdefault(text, rva + tables + len(strings))
-        strings += text.encode() + b"\0"
-    directory = struct.pack(
-        "<IIHHIIIIIII",
-        0,
-        0,
-        0,
-        0,
-        rva + tables,
-        1,
-        count,
-        count,
-        rva + 40,
-        rva + 40 + 4 * count,
-        rva + 40 + 8 * count,
-    )
-    body = directory + struct.pack(f"<{count}I", *(places[exports[n]] for n in names))
-    body += (
-        struct.pack(f"<{count}I", *(places[n] for n in names))
-        + struct.pack(f"<{count}H", *range(count))
-        + strings
-    )
+    rva = 0x1000
+    body = export_directory(name, exports, rva)
     raw = body.ljust(-(-len(body) // 512) * 512, b"\0")
     size = -(-len(raw) // 0x1000) * 0x1000
     dos = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40)

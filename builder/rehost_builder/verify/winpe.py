@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import zipfile
 from dataclasses import dataclass, field
+from functools import cache
 
 from rehost_builder.environment import temporary
 from rehost_builder.verify import image
 from rehost_builder.verify.boot_store import Start, default_start
 from rehost_builder.verify.described import Listed
 from rehost_builder.verify.imports import BUILT_IN, closure
+from rehost_builder.verify.libraries import ApiSets, follow, read_api_sets
 from rehost_builder.verify.medium import Medium, opened_file, some
 from rehost_builder.verify.model import Broken, NotSeen
 from rehost_builder.verify.packages import package_problems
@@ -77,6 +79,7 @@ def judge(medium: Medium, *, thorough: bool = False) -> None:
     payload = medium.judge("payload", "payload", lambda: _added(medium, boot, _APP + "rehost_payload/"))
     wheels = medium.judge("packages", "Python packages", lambda: _packages(medium, boot, complete=payload))
     runtime = medium.judge("runtime", "Python", lambda: _runtime(medium, boot))
+    medium.judge("libraries", "libraries", lambda: _libraries(boot, complete=runtime))
     medium.judge("imports", "imports", lambda: _imports(boot, complete=payload and wheels and runtime))
     medium.judge("drivers", "drivers", lambda: _drivers(medium, boot))
     medium.judge("additions", "other additions", lambda: _others(medium, boot))
@@ -255,6 +258,43 @@ def _runtime(medium: Medium, boot: _Boot) -> str:
         raise Broken("the ._pth does not lead to the standard library and to our modules")
     version = medium.described.runtime if medium.described is not None else ""
     return f"CPython {version}, {len(files)} files, programs for x64, C runtime beside them"
+
+
+def _libraries(boot: _Boot, *, complete: bool) -> str:
+    """Every library that Python's files are linked to is beside them, in System32, or an API set of the image."""
+    if not complete:
+        raise NotSeen("the runtime is not complete")
+    tree = _tree(boot)
+    files = {
+        path.removeprefix(_PYTHON.casefold()): data
+        for path, data in boot.files.items()
+        if path.startswith(_PYTHON.casefold()) and path.endswith((".exe", ".dll", ".pyd"))
+    }
+
+    def in_system(library: str) -> bool:
+        return any(tree.find(f"{_SYSTEM32}/{folder}{library}") for folder in ("", "downlevel/"))
+
+    @cache
+    def sets() -> ApiSets:
+        path = f"{_SYSTEM32}/apisetschema.dll"
+        entry = tree.find(path)
+        if entry is None:
+            return ApiSets(frozenset(), by_prefix=True)
+        try:
+            return read_api_sets(_content(boot, entry, path))
+        except FormatError as e:
+            raise NotSeen(f"{path}: {e.problem}") from None
+
+    try:
+        found = follow(files, in_system, sets)
+    except FormatError as e:
+        raise Broken(f"a file of Python is damaged: {e}") from None
+    if found.missing:
+        raise Broken(some(list(found.missing)))
+    return (
+        f"{len(files)} files are linked to {found.beside + found.system + found.sets} libraries: {found.beside} beside "
+        f"them, {found.system} in System32, {found.sets} as API sets"
+    )
 
 
 def _imports(boot: _Boot, *, complete: bool) -> str:

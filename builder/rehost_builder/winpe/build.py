@@ -34,16 +34,18 @@ from rehost_builder.templates import render
 from rehost_builder.wim.append import append
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.image import SYSTEM32
-from rehost_builder.winpe.inspect import NEEDED, MediaReport, find_tools
+from rehost_builder.winpe.inspect import NEEDED, MediaReport, find_tools, takes_ucrt
 from rehost_builder.winpe.keyboards import keyboard_layout
+from rehost_builder.winpe.linked import check_runtime
 from rehost_builder.winpe.media import Media
 from rehost_builder.winpe.opened import damage, opened_media
 from rehost_builder.winpe.payload import FOLDER, MENU, Additions, make_additions
 from rehost_builder.winpe.plan import Plan, PlannedFile
 from rehost_builder.winpe.runtime import SHA256 as PINNED
-from rehost_builder.winpe.runtime import Runtime, check_runtime, keep, obtain, read_runtime
+from rehost_builder.winpe.runtime import Runtime, keep, obtain, read_runtime
 from rehost_builder.winpe.scratch import HIVE, hive_with_scratch_space
 from rehost_builder.winpe.secureboot import BootChoice, choose_boot_files
+from rehost_builder.winpe.ucrt import WHERE, Ucrt, read_ucrt
 from rehost_payload.capture.restore.scripts import GUARDIAN, scripts
 from rehost_payload.drivers.manifest import MANIFEST
 from rehost_payload.formats.inf import parse_inf
@@ -67,6 +69,8 @@ class WinpeOptions:
     drivers: tuple[Path, ...] = ()
     python_embed: str | None = None
     """The embeddable package as a file, or the URL of a mirror."""
+    ucrt: Path | None = None
+    """A folder, .msu or .cab with the Universal C Runtime, for boot images without one."""
     secure_boot: str = "auto"
     keyboard: str = ""
     """"de", "0407:00000407"; empty: the image's own."""
@@ -160,8 +164,9 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
         ),
     ):
         with progress.step("Python"):
-            _check_tools(media)
-            runtime = _runtime(options, cache, media, wim, progress)
+            ucrt = _ucrt(options, media)
+            _check_tools(media, ucrt)
+            runtime = _runtime(options, cache, media, wim, ucrt, progress)
         with progress.step("drivers"):
             bundle, load = _drivers(options, work / "drivers", media)
         for text in bundle.notes():
@@ -192,6 +197,7 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                 source=report,
                 boot_files=choice.text,
                 runtime={"version": runtime.version, "sha256": runtime.sha256, "pinned": runtime.pinned},
+                ucrt=ucrt.described() if ucrt is not None else {},
                 python=tuple(asdict(p) for p in additions.python),
                 drivers=bundle.described(),
                 loaded=tuple(load),
@@ -217,7 +223,7 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
                 },
                 udf_only=tuple(udf_only(tree)),
                 epoch=epoch,
-                notes=_notes(report, runtime, additions, media),
+                notes=_notes(report, runtime, ucrt, options, additions, media),
             )
             own = _own_files(plan)
             tree |= own
@@ -228,37 +234,52 @@ def prepare(options: WinpeOptions, progress: Progress) -> Iterator[Prepared]:
 
 def _check_output(output: Path, options: WinpeOptions) -> None:
     embedded = () if options.python_embed is None else (Path(options.python_embed),)
-    refusal = unfit_output(output, (*options.media, *options.drivers, *embedded))
+    given = () if options.ucrt is None else (options.ucrt,)
+    refusal = unfit_output(output, (*options.media, *options.drivers, *embedded, *given))
     if refusal is not None:
         raise BuildError(refusal, "name another file with -o")
 
 
-def _check_tools(media: Media) -> None:
+def _ucrt(options: WinpeOptions, media: Media) -> Ucrt | None:
+    """The C runtime that was given, where the boot image wants one."""
+    return read_ucrt(options.ucrt) if options.ucrt is not None and takes_ucrt(media) else None
+
+
+def _check_tools(media: Media, ucrt: Ucrt | None) -> None:
     """Refuses an image that Python or our scripts cannot run in."""
     tools = find_tools(media)
-    for name, why in NEEDED.items():
-        if not tools[name]:
+    for name in NEEDED:
+        if not tools[name] and (name != "ucrtbase" or ucrt is None):
             build = media.image.info.version_text or "unknown build"
+            newer = "take the media of a newer Windows: a newer WinPE repairs older servers as well"
+            given = name == "ucrtbase" and takes_ucrt(media)
             raise BuildError(
-                f"the boot image ({build}) lacks {name}: {why}",
-                "take the media of a newer Windows: a newer WinPE repairs older servers as well",
+                f"the boot image ({build}) lacks {name}: {NEEDED[name]}",
+                f"give it with --ucrt ({WHERE}), or {newer}" if given else newer,
             )
 
 
-def _runtime(options: WinpeOptions, cache: Path, media: Media, wim: Wim, progress: Progress) -> Runtime:
+def _runtime(
+    options: WinpeOptions, cache: Path, media: Media, wim: Wim, ucrt: Ucrt | None, progress: Progress
+) -> Runtime:
+    """Python, with the C runtime beside it where one was given."""
     package = obtain(options.python_embed, cache, offline=options.offline, progress=progress.update)
     runtime = read_runtime(package)
+    files = ucrt.files if ucrt is not None else {}
     with damage(str(media.wim_source.place)):
-        problems = check_runtime(runtime, media.image, wim)
+        problems = check_runtime(runtime, media.image, wim, files)
     if problems:
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise BuildError(
             f"Python {runtime.version} would not run in this boot image: {'; '.join(problems[:4])}{more}",
-            "boot images of Windows 10 / Server 2016 and later fit the pinned package for amd64",
+            "boot images of Windows 10 / Server 2016 and later fit the pinned package for amd64"
+            + (
+                f"; with --ucrt, complete, those of Windows 8.1 / Server 2012 R2 do: {WHERE}" if files else ""
+            ),
         )
     if runtime.sha256 == PINNED and options.python_embed:
         keep(cache, package)
-    return runtime
+    return replace(runtime, files={**runtime.files, **files})
 
 
 def _drivers(options: WinpeOptions, place: Path, media: Media) -> tuple[Bundle, list[str]]:
@@ -348,8 +369,20 @@ def _epoch(options: WinpeOptions, media: Media) -> int:
     return media.image.info.modified or _EARLIEST
 
 
-def _notes(report: MediaReport, runtime: Runtime, additions: Additions, media: Media) -> tuple[str, ...]:
-    notes = [*report.notes, *(f"not in the boot image: {text}" for text in report.missing)]
+def _notes(
+    report: MediaReport,
+    runtime: Runtime,
+    ucrt: Ucrt | None,
+    options: WinpeOptions,
+    additions: Additions,
+    media: Media,
+) -> tuple[str, ...]:
+    missing = [t for t in report.missing if ucrt is None or not t.startswith("ucrtbase:")]
+    notes = [*report.notes, *(f"not in the boot image: {text}" for text in missing)]
+    if ucrt is not None:
+        notes += ucrt.notes()
+    elif options.ucrt is not None:
+        notes.append("--ucrt was not needed: the boot image has a C runtime of its own, which Windows takes")
     if not runtime.pinned:
         notes.append(f"the Python package given is not the pinned one: SHA-256 {runtime.sha256}")
     others = [f"{p.name} {p.version}" for p in additions.python if p.name in WHEELS and not p.wheel]

@@ -10,6 +10,7 @@ from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe.bootfiles import CA_2023, BootProgram, read_boot_program
 from rehost_builder.winpe.image import SYSTEM32, Shell
 from rehost_builder.winpe.media import EFI_PROGRAM, Media, windows_editions
+from rehost_builder.winpe.ucrt import WHERE
 from rehost_payload.formats.errors import FormatError
 
 PRODUCTS = {
@@ -54,6 +55,10 @@ NEEDED = {
     "cmd": "nothing of ours can be started without it",
     "ucrtbase": "Python does not start without the Universal C Runtime; boot images of Windows 10 / Server 2016 and later have it",
 }
+TAKES_UCRT = (6, 3)
+"""Boot images in which Python runs with the C runtime beside it: Windows 8.1 / Server 2012 R2. It wants this Windows, and
+later ones take their own in any case.
+"""
 USEFUL = {
     "wpeinit": "devices and network are not set up by us",
     "drvload": "drivers that are added cannot be loaded",
@@ -117,6 +122,8 @@ class MediaReport:
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     usable: bool
+    usable_with_ucrt: bool
+    """Whether it would be, were the C runtime given (`rehost build --ucrt`)."""
 
 
 def inspect_media(media: Media, wim: Wim) -> MediaReport:
@@ -127,7 +134,7 @@ def inspect_media(media: Media, wim: Wim) -> MediaReport:
     programs = tuple(_programs(media))
     files_2023 = tuple(path for path in EX_FILES.values() if image.has(path))
     on_medium = any(p.authority == CA_2023 for p in programs if p.path.casefold() == EFI_PROGRAM)
-    missing = [f"{name}: {why}" for name, why in NEEDED.items() if not tools[name]]
+    missing = [f"{name}: {why_needed(name, media)}" for name in NEEDED if not tools[name]]
     missing += [f"{name}: {why}" for name, why in USEFUL.items() if not tools[name]]
     boots = [
         name for name, there in (("BIOS", media.bios_boot), ("UEFI", media.efi_boot)) if there is not None
@@ -158,7 +165,22 @@ def inspect_media(media: Media, wim: Wim) -> MediaReport:
         missing=tuple(missing),
         notes=media.notes,
         usable=all(tools[name] for name in NEEDED) and bool(boots),
+        usable_with_ucrt=takes_ucrt(media)
+        and all(tools[name] for name in NEEDED if name != "ucrtbase")
+        and bool(boots),
     )
+
+
+def takes_ucrt(media: Media) -> bool:
+    """Whether a C runtime put beside Python is what the boot image needs, and enough."""
+    return not find_tools(media)["ucrtbase"] and media.image.info.build[:2] == TAKES_UCRT
+
+
+def why_needed(name: str, media: Media) -> str:
+    """Why the image must have it, and the way out where there is one."""
+    if name == "ucrtbase" and takes_ucrt(media):
+        return f"{NEEDED[name]}; for this one give it with --ucrt: {WHERE}"
+    return NEEDED[name]
 
 
 def product_name(build: tuple[int, ...]) -> str:
@@ -223,7 +245,8 @@ def report_lines(report: MediaReport) -> Iterator[str]:
         yield f"  missing       {text}"
     for text in report.notes:
         yield f"  note          {text}"
-    yield f"  usable        {'yes' if report.usable else 'no'}"
+    answer = "with --ucrt" if report.usable_with_ucrt else "no"
+    yield f"  usable        {'yes' if report.usable else answer}"
 
 
 def program_line(program: BootProgram) -> str:

@@ -27,6 +27,8 @@ class Plan:
     source: MediaReport
     boot_files: str
     runtime: dict[str, Any]
+    ucrt: dict[str, Any]
+    """The C runtime beside Python, with the signers of its files; empty where the boot image has its own."""
     python: tuple[dict[str, Any], ...]
     drivers: dict[str, Any]
     loaded: tuple[str, ...]
@@ -63,6 +65,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"              {program_line(program)}"
     pinned = "" if plan.runtime["pinned"] else ", not the pinned package"
     yield f"Python      {plan.runtime['version']}{pinned}"
+    if plan.ucrt:
+        yield f"C runtime   {plan.ucrt['version']} of {plan.ucrt['source']}, {len(plan.ucrt['files'])} files"
     for package in plan.python:
         yield f"              {package['name']} {package['version']}"
     packages = plan.drivers.get("packages", [])

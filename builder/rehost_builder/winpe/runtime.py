@@ -1,4 +1,4 @@
-"""CPython for the boot image: python.org's embeddable package, checked and fitted to the image that it goes into.
+"""CPython for the boot image: python.org's embeddable package.
 
 The SHA-256 of the pinned package is the one of python.org's bill of materials and Sigstore bundle beside the download
 (python-3.12.10-embed-amd64.zip.spdx.json, .sigstore), as public records quote it that pin the same URL, looked up again on
@@ -26,9 +26,6 @@ import pefile
 
 from rehost_builder.environment import named
 from rehost_builder.errors import BuildError
-from rehost_builder.wim.reader import Wim
-from rehost_builder.winpe.image import SYSTEM32, BootImage
-from rehost_payload.formats.errors import FormatError
 
 VERSION = "3.12.10"
 URL = f"https://www.python.org/ftp/python/{VERSION}/python-{VERSION}-embed-amd64.zip"
@@ -47,9 +44,6 @@ LEFT_OUT = {
     "python.cat": "a catalog of the installer",
 }
 _LIMIT = 200 << 20
-_AMD64 = 0x8664
-_API_SET = re.compile(r"^(api|ext)-[a-z0-9-]+-l\d+-\d+-\d+\.dll$")
-_VC_RUNTIME = re.compile(r"^(vcruntime|msvcp|concrt)\d+(_\d)?\.dll$")
 
 
 @dataclass(frozen=True)
@@ -173,74 +167,6 @@ def _file_version(data: bytes) -> str:
     except (pefile.PEFormatError, AttributeError, IndexError, ValueError, TypeError):
         pass
     return ""
-
-
-def check_runtime(runtime: Runtime, image: BootImage, wim: Wim) -> list[str]:
-    """What of the runtime would not load in this image, in sentences; empty where everything is there.
-
-    Every program and library is looked at: architecture, the Windows it wants, and that each library it is linked to
-    (not those that are loaded late) is beside it, in System32, or an API set that the image knows.
-    """
-    problems: list[str] = []
-    beside = {name.lower() for name in runtime.files}
-    api_sets: str | None = None
-    wanted: dict[str, list[str]] = {}
-    for name, data in sorted(runtime.files.items()):
-        if not name.lower().endswith((".exe", ".dll", ".pyd")):
-            continue
-        try:
-            machine, minimum, libraries = _needs(data)
-        except FormatError as e:
-            problems.append(f"{name} is damaged: {e.problem}")
-            continue
-        if machine != _AMD64:
-            problems.append(f"{name} is for another architecture ({machine:#06x}), the boot image for amd64")
-        have = image.info.build[:2]
-        if len(have) == 2 and minimum > have:
-            problems.append(
-                f"{name} wants Windows {minimum[0]}.{minimum[1]}, the boot image is {have[0]}.{have[1]}"
-            )
-        for library in libraries:
-            wanted.setdefault(library.lower(), []).append(name)
-    for library, users in sorted(wanted.items()):
-        if library in beside or _in_system(image, library):
-            continue
-        if _API_SET.match(library):
-            if api_sets is None:
-                api_sets = _api_sets(wim, image)
-            if library.rsplit("-", 1)[0] in api_sets and _host_is_there(library, image):
-                continue
-        what = "the Visual C++ runtime " if _VC_RUNTIME.match(library) else ""
-        problems.append(f"{what}{library} is missing, which {', '.join(users[:3])} need")
-    return problems
-
-
-def _needs(data: bytes) -> tuple[int, tuple[int, int], list[str]]:
-    try:
-        pe = pefile.PE(data=data, fast_load=True)
-        pe.parse_data_directories([1])
-        header = pe.OPTIONAL_HEADER
-        minimum = (header.MajorSubsystemVersion, header.MinorSubsystemVersion)
-        imports = [e.dll.decode("ascii", "replace") for e in getattr(pe, "DIRECTORY_ENTRY_IMPORT", [])]
-        return pe.FILE_HEADER.Machine, minimum, imports
-    except (pefile.PEFormatError, AttributeError, IndexError, ValueError, TypeError) as e:
-        raise FormatError("program", str(e).strip("'\"")) from None
-
-
-def _in_system(image: BootImage, library: str) -> bool:
-    return image.has(f"{SYSTEM32}/{library}") or image.has(f"{SYSTEM32}/downlevel/{library}")
-
-
-def _api_sets(wim: Wim, image: BootImage) -> str:
-    """The names in the image's API set schema, in one text. Empty where it has none."""
-    data = wim.read_file(image.tree, f"{SYSTEM32}/apisetschema.dll")
-    text = (data or b"").decode("utf-16-le", "ignore") + (data or b"")[1:].decode("utf-16-le", "ignore")
-    return text.lower()
-
-
-def _host_is_there(library: str, image: BootImage) -> bool:
-    """The C runtime's API sets lead to ucrtbase.dll."""
-    return not library.startswith("api-ms-win-crt-") or _in_system(image, "ucrtbase.dll")
 
 
 def keep(cache: Path, package: Path) -> None:

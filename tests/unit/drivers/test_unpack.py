@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rehost_builder.drivers import unpack
 from rehost_builder.drivers.unpack import Limits, may_be_none, opened, with_archives
 from rehost_builder.errors import BuildError
+from support.cabs import stored_cab
 from support.pe_image import make_pe
 
 FILES = {"amd64/a.inf": b"[Version]\r\n", "amd64/a.sys": b"MZ" + bytes(3000), "readme.txt": b"x"}
@@ -266,30 +267,6 @@ def test_a_program_that_is_no_archive(tmp_path: Path) -> None:
         assert not any(name.endswith(".inf") for name in unpacked(path))
     except BuildError as e:
         assert "setup.exe" in e.message  # noqa: PT017
-
-
-def stored_cab(files: dict[str, bytes]) -> bytes:
-    """A cabinet without compression ([MS-CAB])."""
-    body = b"".join(files.values())
-    entries, at = b"", 0
-    for name, data in files.items():
-        entries += struct.pack("<IIHHHH", len(data), at, 0, 0x5A21, 0, 0x20) + name.encode() + b"\0"
-        at += len(data)
-    entries_at = 36 + 8
-    data_at = entries_at + len(entries)
-    sizes = struct.pack("<HH", len(body), len(body))
-    block = struct.pack("<I", _cab_sum(sizes, _cab_sum(body, 0))) + sizes + body
-    head = b"MSCF" + struct.pack(
-        "<IIIIIBBHHHHH", 0, data_at + len(block), 0, entries_at, 0, 3, 1, 1, len(files), 0, 0, 0
-    )
-    return head + struct.pack("<IHH", data_at, 1, 0) + entries + block
-
-
-def _cab_sum(data: bytes, seed: int) -> int:
-    whole = len(data) // 4 * 4
-    for i in range(0, whole, 4):
-        seed ^= int.from_bytes(data[i : i + 4], "little")
-    return seed ^ int.from_bytes(data[whole:], "big")
 
 
 def make_msi(path: Path, files: dict[str, bytes]) -> Path:

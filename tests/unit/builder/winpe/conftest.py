@@ -56,17 +56,23 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, iso: Path) -> Path:
-    """Built by the product, with a driver package and a Python that has all names of the standard library."""
-    work = tmp_path_factory.mktemp("verify")
-    put(work / "packages/exraid")
-    package = media.embeddable(
+def python_with_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in with all names of the standard library, so that the payload's imports are there."""
+    work = tmp_path_factory.mktemp("library")
+    return media.embeddable(
         work / "python.zip", more={"python312.zip": _standard_library(work / "lib.zip")} | {
             f"{name}.pyd": make_pe(fill=name.encode(), minimum_os=(6, 0)) for name in _EXTENSIONS
         },
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, iso: Path, python_with_library: Path) -> Path:
+    """Built by the product, with a driver package."""
+    work = tmp_path_factory.mktemp("verify")
+    put(work / "packages/exraid")
     options = WinpeOptions(
-        media=(iso,), output=work / "rehost.iso", python_embed=str(package), cache=work / "cache",
+        media=(iso,), output=work / "rehost.iso", python_embed=str(python_with_library), cache=work / "cache",
         epoch=1_700_000_000, drivers=(work / "packages",), allow_unverified=True,
     )  # fmt: skip
     build_winpe_iso(options, Progress({}, quiet=True))

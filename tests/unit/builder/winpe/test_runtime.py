@@ -12,7 +12,8 @@ from rehost_builder.errors import BuildError
 from rehost_builder.wim.reader import Wim
 from rehost_builder.winpe import runtime
 from rehost_builder.winpe.image import open_image
-from rehost_builder.winpe.runtime import check_runtime, obtain, read_runtime
+from rehost_builder.winpe.linked import check_runtime
+from rehost_builder.winpe.runtime import obtain, read_runtime
 from support import windows_media as media
 from support.pe_image import make_pe
 from support.windows_media import WimImage, embeddable, make_wim, winpe_tree
