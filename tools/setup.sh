@@ -9,7 +9,7 @@ iso="python3 python3-venv debian-archive-keyring"
 # python3-hivex is tied to the system's Python, which is why the environment below is made from it.
 # gcc (binutils come with it) compiles the loaders that stand in for Microsoft's, and checks iso/boot.
 test="python3-hivex libhivex-bin qemu-system-x86 qemu-utils ovmf gdisk ntfs-3g libntfs-3g89 osslsigncode wimtools p7zip-full make
-      dosfstools mtools exfatprogs e2fsprogs xorriso cpio openssl 7zip cabextract msitools wine64 gcc"
+      dosfstools mtools exfatprogs e2fsprogs xorriso cpio openssl 7zip cabextract msitools wine64 gcc grub-common"
 need=$iso
 [ "$what" = test ] && need="$iso $test"
 
