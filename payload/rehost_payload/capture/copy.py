@@ -27,6 +27,7 @@ from rehost_payload.capture.copy_plan import (
     check_targets,
     identity,
     jobs_of,
+    layout,
 )
 from rehost_payload.capture.copy_progress import CopyProgress, Meter
 from rehost_payload.capture.copy_source import (
@@ -188,6 +189,9 @@ class _Copy:
                 if other.id in users:
                     self._sealed.pop((run.id, other.folder), None)
         self._meter.unit(unit.id, unit.name, sum(job.file.size for job in jobs))
+        for run in self._alive:
+            with run.guarded():
+                run.renew(unit, jobs)
         for job in jobs:
             self._copy_file(job)
         self._verify_unit(jobs)
@@ -455,6 +459,8 @@ class _Copy:
             for run in self._alive:
                 if (run.id, unit.folder) in self._sealed or not all(self._is_through(run, j) for j in needs):
                     continue
+                if not all(run.is_current(u) for u in (unit, *(j.unit for j in needs))):
+                    continue  # what is known of them is of other files
                 reasons = tuple(f"{j.path}: {why}" for j in needs if (why := self._faults(run, j)))
                 with run.guarded():
                     run.seal(unit.folder, self._manifest(run, unit, complete=not reasons))
@@ -501,6 +507,7 @@ class _Copy:
             UnitState(
                 *(unit.id, unit.name, unit.folder, sum(job.file.size for job in self._jobs[unit.folder])),
                 copies=tuple(self._unit_copy(run, unit) for run in self._runs),
+                files=layout(unit),
                 whole=not any(f.severity in NOT_WHOLE for f in unit.findings),
             )
             for unit in self._plan.units
@@ -524,6 +531,8 @@ class _Copy:
             return sealed
         needs = self._needs(unit)
         reasons = [f"{j.path}: {self._faults(run, j)}" for j in needs if not self._is_through(run, j)][:1]
+        if run.was_other(unit):
+            reasons = ["an earlier run has copied it with other files; it is to be copied anew"]
         if run.problem is not None:
             reasons.insert(0, str(run.problem))
         return UnitCopy(run.id, "unfinished", tuple(reasons))

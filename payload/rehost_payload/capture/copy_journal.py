@@ -4,6 +4,7 @@ A line is appended only after the data it speaks of was flushed, and is itself f
 that one which a power cut tore is noticed; reading ends there. The lines, as JSON lists:
 
     ["capture", identity of the plan, chunk size]
+    ["unit", its folder, layout, [file, ...]]              its files from here on; these were removed, and are void
     ["begin", file, fingerprint of the source, size]       the file is copied from its start, what was known is void
     ["chunks", file, first, [sha256, ...], [[offset, length, reason], ...]]
     ["cut", file, count]                                   only the first ``count`` chunks were good
@@ -55,6 +56,7 @@ class Journal:
         self._target = target
         self._path = f"{folder}/{JOURNAL}"
         self.files: dict[str, FileRecord] = {}
+        self.layouts: dict[str, str] = {}  # by the unit's folder
         self.resumed = False
         self._start: bytes | None = None  # what the file has to be before lines are added
         try:
@@ -88,6 +90,11 @@ class Journal:
 
     def _apply(self, line: list[Any]) -> None:
         kind, path = line[0], line[1]
+        if kind == "unit":
+            self.layouts[path] = line[2]
+            for gone in line[3]:
+                self.files.pop(gone, None)
+            return
         record = self.files.get(path)
         if kind == "begin":
             self.files[path] = FileRecord(line[2], line[3])
@@ -114,6 +121,10 @@ class Journal:
     def _write(self, line: list[Any]) -> None:
         self._target.append(self._path, _line(line))
         self._apply(line)
+
+    def unit(self, folder: str, layout: str, gone: list[str]) -> None:
+        """To be called only when the files that are ``gone`` were removed."""
+        self._write(["unit", folder, layout, gone])
 
     def begin(self, path: str, fingerprint: str, size: int) -> None:
         self._write(["begin", path, fingerprint, size])

@@ -67,9 +67,19 @@ def jobs_of(unit: CaptureUnit, opener: SourceOpener, documents: Documents) -> li
 
 
 def identity(plan: CapturePlan) -> str:
-    """The same for plans that copy the same files of the same host, whatever their sizes and the capture's name."""
-    units = [[u.id, u.folder, sorted([f.original, f.target] for f in u.files)] for u in plan.units]
-    return hashlib.sha256(json.dumps([plan.host, sorted(units)]).encode()).hexdigest()
+    """The same for plans of the same machines of the same host, chosen in the same way: what goes on as one capture.
+
+    Which files they have may change while the host runs between two runs; `layout` tells that of each unit.
+    """
+    machines = sorted([u.id, u.folder] for u in plan.units if u.kind == "machine")
+    chosen = [plan.config_only, plan.images, plan.orphans]
+    return hashlib.sha256(json.dumps([plan.host, chosen, machines]).encode()).hexdigest()
+
+
+def layout(unit: CaptureUnit) -> str:
+    """The same while a unit has the same files, whatever is in them."""
+    files = sorted([f.original, f.target] for f in unit.files)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def check_plan(plan: CapturePlan, jobs: Sequence[Job]) -> None:

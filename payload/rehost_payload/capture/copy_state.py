@@ -47,6 +47,7 @@ class UnitState:
     folder: str
     size: int
     copies: tuple[UnitCopy, ...] = ()
+    files: str = ""  # its layout (copy_plan.py): that of an older run with other files is another
     # False: a finding says that it was damaged already, cannot all be captured from here, or needs something done first
     whole: bool = True
 

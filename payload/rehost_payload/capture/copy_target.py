@@ -9,15 +9,16 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
 
 from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.copy_journal import FileRecord, Journal
 from rehost_payload.capture.copy_pipeline import CopySettings, Destination
-from rehost_payload.capture.copy_plan import PART, Job
+from rehost_payload.capture.copy_plan import PART, Job, layout
 from rehost_payload.capture.copy_state import TargetState
 from rehost_payload.capture.copy_verify import EarlyCheck, read_back
 from rehost_payload.capture.manifest import MANIFEST, SUMS
-from rehost_payload.capture.model import Manifest
+from rehost_payload.capture.model import CaptureUnit, Manifest
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.system.capture_target import AlignedBuffer, CaptureTarget, TargetFile
 from rehost_payload.system.protocol import SystemError_
@@ -86,13 +87,52 @@ class TargetRun:
         return record.checked * self.settings.chunk_size
 
     def needed(self, jobs: Sequence[Job]) -> int:
-        """Bytes that are still to be allocated; an allowance for folders and lists included."""
-        total = 16 << 20
-        for job in jobs:
-            place = self.place(job.path)
-            there = max(self.target.size(place) or 0, self.target.size(place + PART) or 0)
-            total += max(0, job.file.size - there) + (16 << 10)
-        return total
+        """Bytes that are still to be allocated, at the most at any time; an allowance for folders and lists included."""
+        most = total = 16 << 20
+        for _, group in groupby(jobs, key=lambda job: job.unit.folder):
+            mine = list(group)
+            unit = mine[0].unit
+            for job in mine:
+                total += max(0, job.file.size - self._there(job.path)) + (16 << 10)
+            planned = {job.path for job in mine}
+            total -= sum(self._there(path) for path in self._outdated(unit, mine) if path not in planned)
+            most = max(most, total)
+        return most
+
+    def _there(self, path: str) -> int:
+        place = self.place(path)
+        return max(self.target.size(place) or 0, self.target.size(place + PART) or 0)
+
+    # --- a unit whose files are others than they were ---
+
+    def is_current(self, unit: CaptureUnit) -> bool:
+        """Whether what the journal knows of the unit is of the files that it has now."""
+        return self.journal.layouts.get(unit.folder) == layout(unit)
+
+    def was_other(self, unit: CaptureUnit) -> bool:
+        """Whether an earlier run has copied it with other files."""
+        return unit.folder in self.journal.layouts and not self.is_current(unit)
+
+    def _outdated(self, unit: CaptureUnit, jobs: Sequence[Job]) -> list[str]:
+        """What an earlier run has copied of the unit and that must not stay beside what it has now. Of a machine that is
+        all: its disks are of one moment, or of no worth."""
+        if not self.was_other(unit):
+            return []
+        planned = set() if unit.kind == "machine" else {job.path for job in jobs}
+        start = f"{unit.folder}/"
+        return [path for path in self.journal.files if path.startswith(start) and path not in planned]
+
+    def renew(self, unit: CaptureUnit, jobs: Sequence[Job]) -> None:
+        """Before the first file of a unit: an earlier run's copy of it goes where that had other files."""
+        if self.is_current(unit):
+            return
+        gone = self._outdated(unit, jobs)
+        if self.was_other(unit):
+            self._unseal(unit.folder)
+        for path in gone:
+            self.target.remove(self.place(path))
+            self.target.remove(self.place(path) + PART)
+        self.journal.unit(unit.folder, layout(unit), gone)
 
     # --- copying a file ---
 

@@ -157,13 +157,16 @@ class CaptureUnit:
 
 @dataclass(frozen=True)
 class CapturePlan:
-    """Everything that a capture will copy. ``name`` is the folder on each target: "Rehost-<host>-<date>"."""
+    """Everything that a capture will copy. ``name`` is the folder on each target: "Rehost-<host>-<date>". The last three
+    are what was chosen (CaptureChoices)."""
 
     name: str
     host: str
     units: tuple[CaptureUnit, ...]
     findings: tuple[Finding, ...] = ()
     config_only: bool = False
+    images: bool = False
+    orphans: bool = True
 
     @property
     def size(self) -> int:

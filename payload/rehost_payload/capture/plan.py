@@ -76,6 +76,8 @@ def plan(found: FoundHost, choices: CaptureChoices, findings: Sequence[Finding] 
         units=units,
         findings=tuple(f for f in findings if f.subject not in subjects),
         config_only=choices.config_only,
+        images=choices.images,
+        orphans=choices.orphans and choices.machines is None,
     )
 
 

@@ -18,6 +18,8 @@ from rehost_payload.capture.model import Manifest
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.system.protocol import SystemError_
 
+_OTHER_FILES = "of an earlier run, when it had other files"
+
 
 class Medium(Protocol):
     """What is asked of a volume or folder; CaptureTarget has it. Raises SystemError_ and FormatError."""
@@ -119,7 +121,7 @@ class Together:
 
 
 def together(found: Sequence[Present]) -> list[Together]:
-    """Captures of the same files under the same name, which are one capture on several targets."""
+    """Captures of the same machines under the same name, which are one capture on several targets."""
     groups: dict[tuple[str, str], list[Present]] = {}
     for entry in found:
         groups.setdefault((entry.state.identity, entry.state.name), []).append(entry)
@@ -136,9 +138,14 @@ def _one(on: tuple[Present, ...]) -> Together:
                 absent[target.id] = (target.name, when)
     latest = max(on, key=lambda p: p.state.updated).state
     copies: dict[str, list[UnitCopy]] = {unit.folder: [] for unit in latest.units}
+    files = {unit.folder: unit.files for unit in latest.units}
     for present in on:
         for unit in present.state.units:
             own = [replace(c, target=present.where) for c in unit.copies if c.target == present.state.here]
+            if unit.files != files.get(
+                unit.folder
+            ):  # good as it may be, it is no copy of what was captured last
+                own = [replace(c, state="unfinished", reasons=(_OTHER_FILES,)) for c in own]
             copies.get(unit.folder, []).extend(own)
     state = replace(
         latest,

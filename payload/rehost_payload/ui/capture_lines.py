@@ -70,6 +70,8 @@ def prepared_lines(prepared: Prepared, page: Page) -> list[str]:
             out += page.wrap(target_text(target, t), 0, 4)
             if target.name in prepared.resumed:
                 out += page.wrap(t("capture.resumed", folder=prepared.resumed[target.name]), 4)
+                if names := prepared.renewed.get(target.name):
+                    out += page.wrap(t("capture.renewed", names=", ".join(names)), 4)
             elif target.name in prepared.others:
                 out += page.wrap(t("capture.not-resumed", folder=prepared.others[target.name]), 4)
             if target.volume is not None and target.volume.volume.dirty:

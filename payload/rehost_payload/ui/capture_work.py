@@ -15,7 +15,7 @@ from rehost_payload.capture.assess_targets import Target, assess_targets
 from rehost_payload.capture.contents import host_documents, read_contents, root_files, write_root
 from rehost_payload.capture.copy import run_copy
 from rehost_payload.capture.copy_estimate import Estimate, estimate
-from rehost_payload.capture.copy_plan import CaptureRefused, check_targets, identity
+from rehost_payload.capture.copy_plan import CaptureRefused, check_targets, identity, layout
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
@@ -95,6 +95,9 @@ class Prepared:
         default_factory=dict
     )  # target's name -> the capture there that goes on
     others: Mapping[str, str] = field(default_factory=dict)  # ... -> one of the same host that does not
+    renewed: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # ... -> machines that have other files now
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -172,7 +175,7 @@ def prepare(
         raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
     if orders.windows is not None and (found.windows is None or found.windows.id != orders.windows):
         raise BadOrders("unknown-windows", orders.windows, sorted(w.id for w in found.hosts))
-    resumed, others = _earlier(system, plan, targets)
+    resumed, others, renewed = _earlier(system, plan, targets)
     judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
     # what is there already needs no room: how much is still needed, the copy engine knows
     judgement = tuple(
@@ -181,7 +184,7 @@ def prepare(
         if not (f.id == "capture.target-small" and f.subject in resumed)
     )
     judgement += tuple(_beside(plan, targets, system))
-    return Prepared(orders, found, plan, tuple(targets), judgement, resumed, others)
+    return Prepared(orders, found, plan, tuple(targets), judgement, resumed, others, renewed)
 
 
 def _guardian_files(orders: CaptureOrders, targets: Sequence[ChosenTarget]) -> Iterator[tuple[str, bytes]]:
@@ -269,9 +272,9 @@ def _info(name: str, volume: Candidate) -> TargetInfo:
 
 def _earlier(
     system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Captures on the targets, by the target's name: the one that goes on, and one of the same host and other files,
-    which stays as it is."""
+) -> tuple[dict[str, str], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Captures on the targets, by the target's name: the one that goes on, and one of the same host and other machines,
+    which stays as it is. Of the former, machines that had other files then."""
     names = {t.volume.id: t.name for t in targets if t.volume is not None}
     wanted = identity(plan)
     found = [
@@ -285,12 +288,18 @@ def _earlier(
             with suppress(SystemError_):
                 found += [(target.name, s) for s in find_captures(readable_folder(target.folder)).values()]
     resumed = {name: state.name for name, state in found if state.identity == wanted}
+    now = {u.folder: (u.name, layout(u)) for u in plan.units if u.kind == "machine"}
+    renewed = {
+        name: tuple(now[u.folder][0] for u in state.units if u.folder in now and now[u.folder][1] != u.files)
+        for name, state in found
+        if state.identity == wanted
+    }
     others = {
         name: state.name
         for name, state in found
         if name not in resumed and plan.host and state.host == plan.host
     }
-    return resumed, others
+    return resumed, others, renewed
 
 
 # --- copying ---------------------------------------------------------------------------------------------------
@@ -363,7 +372,7 @@ def _open(stack: ExitStack, target: ChosenTarget, system: System) -> CaptureTarg
 
 
 def _name(plan: CapturePlan, targets: Sequence[CaptureTarget]) -> str:
-    """The folder of the capture: that of an earlier run of the same files, else one that is free everywhere."""
+    """The folder of the capture: that of an earlier run for the same machines, else one that is free everywhere."""
     wanted = identity(plan)
     taken: set[str] = set()
     for target in targets:

@@ -21,12 +21,13 @@ import pytest
 from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.copy import CopyResult, run_copy
 from rehost_payload.capture.copy_journal import FileRecord
-from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity
+from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity, layout
 from rehost_payload.capture.copy_progress import CopyProgress
 from rehost_payload.capture.copy_state import find_captures
 from rehost_payload.capture.copy_verify import EarlyCheck
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.model import CapturePlan, Manifest
+from rehost_payload.capture.present import Present, as_it_lies, together
 from rehost_payload.formats.exfat import ExfatVolume
 from rehost_payload.formats.source import BytesSource
 from rehost_payload.repair.model import Verdict
@@ -653,6 +654,183 @@ def test_power_is_cut_at_every_step(part: int, tmp_path: Path) -> None:
     place = dump(target, tmp_path)
     assert verify_capture(place).verdict is Verdict.PASS
     sha256sum(place)
+
+
+# --- other files than in the run before ---
+
+
+def merged(plan: CapturePlan, source: Source) -> CapturePlan:
+    """The checkpoint of "web" was merged: its disk is gone, and the base has other contents."""
+    _web, db = plan.units
+    source.files = {name: data for name, data in source.files.items() if name != "web/web.avhdx"}
+    source.files["web/web.vhdx"] = content("merged", 100_001)
+    return plan_of(unit("web", {n[4:]: d for n, d in source.files.items() if n.startswith("web/")}), db)
+
+
+def with_checkpoint() -> tuple[CapturePlan, Source]:
+    plan, source = sample()
+    source.files["web/web.avhdx"] = content("avhdx", 50_000)
+    return plan_of(
+        unit("web", {n[4:]: d for n, d in source.files.items() if n.startswith("web/")}), plan.units[1]
+    ), source
+
+
+def test_a_machine_with_other_files_is_copied_anew_and_the_others_are_not(tmp_path: Path) -> None:
+    plan, source = with_checkpoint()
+    target = memory()
+    copy(plan, source, target)
+    later, read = merged(plan, source), set[str]()
+    source.before = lambda path, offset: read.add(path) if offset not in (0, 65536, 131072) else None
+    result = copy(later, source, target)
+    assert result.state.good_copies == 1
+    assert {path for path in read if path.startswith("db/d")} <= {"db/db.vhdx"}
+    assert f"{NAME}/web/web.avhdx" not in target.files  # the old chain is not beside the new one
+    assert_good(later, source, target, tmp_path)
+    (was,) = [u.files for u in result.state.units if u.folder == "web"]
+    assert was == layout(later.units[0]) != layout(plan.units[0])
+
+
+def test_of_a_machine_with_other_files_nothing_is_kept() -> None:
+    """A checkpoint was taken: the base looks as it did. It is read again all the same: one moment, one chain."""
+    plan, source = sample()
+    target = memory()
+    copy(plan, source, target)
+    bigger = replace(source)
+    bigger.files = source.files | {"web/web.avhdx": content("avhdx", 50_000)}
+    later = plan_of(
+        unit("web", {n[4:]: d for n, d in bigger.files.items() if n.startswith("web/")}), plan.units[1]
+    )
+    read: dict[str, int] = {}
+
+    def count(path: str, offset: int) -> None:
+        read[path] = read.get(path, 0) + 1
+
+    bigger.before = count
+    assert copy(later, bigger, target).state.good_copies == 1
+    assert read["web/web.vhdx"] > 24
+    assert read["db/db.vhdx"] <= 8
+
+
+def test_an_earlier_copy_stays_whole_until_its_turn_and_does_not_count(tmp_path: Path) -> None:
+    """The run ends before it comes to the machine: what is there is of the earlier moment, all of it."""
+    plan, source = with_checkpoint()
+    plan = plan_of(*reversed(plan.units))  # "web" is the second
+    target = memory()
+    copy(plan, source, target)
+    before = {path: target.content(path) for path in target.files if path.startswith(f"{NAME}/web/")}
+    old = dict(source.files)
+    later = plan_of(*reversed(merged(plan_of(*reversed(plan.units)), source).units))
+    source.versions["db/db.vhdx"] = 1
+
+    def stop(path: str, offset: int) -> None:
+        if path == "db/db.vhdx" and offset == 4096:
+            raise KeyboardInterrupt
+
+    source.before = stop
+    result = copy(later, source, target)
+    assert result.interrupted
+    assert states(result) == {"db": "unfinished", "web": "unfinished"}
+    assert "an earlier run has copied it with other files" in reasons(result, "web")
+    assert {p: target.content(p) for p in target.files if p.startswith(f"{NAME}/web/")} == before
+    assert target.content(f"{NAME}/web/web.vhdx") == old["web/web.vhdx"]
+    sha256sum(dump(target, tmp_path / "between"))
+    source.before = lambda path, offset: None
+    assert copy(later, source, target).state.good_copies == 1
+    assert_good(later, source, target, tmp_path / "after")
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_power_is_cut_while_other_files_take_the_place(part: int, tmp_path: Path) -> None:
+    """Whatever is called complete afterwards has the new files, and none of the old ones."""
+    from support.memory_target import PowerCut
+
+    chance = random.Random(part)
+    for cut in range(part, 160, 2):
+        plan, source = with_checkpoint()
+        target = memory()
+        copy(plan, source, target)
+        later = merged(plan, source)
+        target.calls = 0
+        for again in (cut, chance.randrange(1, 100), None):
+            target.cut_at = again
+            try:
+                result = copy(later, source, target)
+            except PowerCut:
+                target.restart(chance if chance.random() < 0.8 else None)
+                continue
+            break
+        assert result.state.good_copies == 1, cut
+        assert_equal(later, source, target)
+        assert f"{NAME}/web/web.avhdx" not in target.files, cut
+    place = dump(target, tmp_path)
+    assert verify_capture(place).verdict is Verdict.PASS
+    sha256sum(place)
+
+
+def test_files_that_are_no_machines_are_kept_where_they_stayed(tmp_path: Path) -> None:
+    """Those of the host change whenever it runs; disks of nobody may be terabytes and have nothing to do with each other."""
+    files = {"one": content("one", 60_000), "two": content("two", 60_000)}
+    orphans = replace(unit("orphans", files), kind="orphans")
+    source = Source({f"orphans/{n}": d for n, d in files.items()})
+    target = memory()
+    copy(plan_of(orphans), source, target)
+    source.files = {"orphans/one": files["one"], "orphans/three": content("three", 5)}
+    later = plan_of(
+        replace(unit("orphans", {"one": files["one"], "three": content("three", 5)}), kind="orphans")
+    )
+    read = set[tuple[str, int]]()
+    source.before = lambda path, offset: read.add((path, offset))
+    assert copy(later, source, target).state.good_copies == 1
+    assert ("orphans/one", 4096) not in read
+    assert f"{NAME}/orphans/two" not in target.files
+    assert_good(later, source, target, tmp_path)
+
+
+def test_room_that_the_old_files_leave_counts() -> None:
+    plan, source = with_checkpoint()
+    target = memory()
+    copy(plan, source, target)
+    source.files["web/web.vhdx"] = content("merged", 140_000)
+    later = plan_of(
+        unit("web", {n[4:]: d for n, d in source.files.items() if n.startswith("web/") and "avhdx" not in n}),
+        plan.units[1],
+    )
+    target.capacity = target._used() + (16 << 20) + (16 << 10) * 6
+    assert copy(later, source, target).state.good_copies == 1
+    target.capacity = target._used() + (16 << 20)
+    with pytest.raises(CaptureRefused) as error:
+        copy(plan_of(unit("web", {"web.vhdx": content("x", 400_000)}), plan.units[1]), source, target)
+    assert error.value.code == "no-space"
+
+
+def test_a_disk_with_the_older_files_is_no_second_copy() -> None:
+    plan, source = with_checkpoint()
+    a, b = memory("a"), memory("b")
+    copy(plan, source, a, b)
+    later = merged(plan, source)
+    copy(later, source, a, now=lambda: "9999")
+    found = [Present(t.info.name, as_it_lies(s, t, n)) for t in (a, b) for n, s in find_captures(t).items()]
+    (capture,) = together(found)
+    copies = {u.folder: u.good_copies for u in capture.state.units}
+    assert copies == {"web": 1, "db": 2}
+    assert copy(later, source, b).state.good_copies == 1
+    found = [Present(t.info.name, as_it_lies(s, t, n)) for t in (a, b) for n, s in find_captures(t).items()]
+    assert together(found)[0].state.good_copies == 2
+
+
+def test_what_makes_it_another_capture() -> None:
+    plan, _ = sample()
+    web, db = plan.units
+    assert identity(plan) == identity(plan_of(db, web))
+    for other in (
+        plan_of(web),
+        plan_of(replace(web, folder="web-2"), db),
+        replace(plan, config_only=True),
+        replace(plan, images=True),
+        replace(plan, orphans=False),
+        replace(plan, host="HV2"),
+    ):
+        assert identity(other) != identity(plan)
 
 
 # --- what is refused ---

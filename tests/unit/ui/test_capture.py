@@ -355,6 +355,29 @@ def test_a_virtual_tpm_whose_certificates_were_saved_is_captured_with_them(
     assert "no saved certificates" in capsys.readouterr().err
 
 
+def test_a_checkpoint_between_two_runs_is_no_new_capture(
+    targets: tuple[Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """The old host ran once more, as Rehost itself advises: the capture goes on, and says before whose copy it replaces."""
+    (tmp_path / "host").mkdir()
+    server = make_host(tmp_path / "host")
+    arguments = ["capture", *(w for image in server.images for w in ("--image", str(image)))]
+    arguments += ["--vm", "web01", "--vm", "dc01", "--to", str(targets[0]), "--yes"]
+    assert run(rehost, arguments) == 0
+    assert "is continued" not in capsys.readouterr().out
+    newer = vhdx("newer", child_of("web01 2", f".\\web01_{SECOND.upper()}.avhdx"))
+    with ntfs_volume(*server.place("D")) as volume:
+        volume.write("VMs\\web01\\Virtual Hard Disks\\newer.avhdx", newer)
+    assert run(rehost, arguments) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    folder = folder_of(targets[0])  # one only
+    assert f"an earlier run is there and is continued: {folder.name}" in said
+    assert re.search(r"in the place of its earlier copy: web01 (?!,)", said)
+    assert next(folder.rglob("newer.avhdx")).read_bytes() == newer
+    sha256sum(folder)
+    assert verify_capture(folder).verdict is Verdict.PASS
+
+
 def test_the_captures_own_files_are_verified(
     call: Callable[..., Any], targets: tuple[Path, Path], capsys: Capture
 ) -> None:

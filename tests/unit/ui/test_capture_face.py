@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rehost_payload.capture.copy_plan import identity
+from rehost_payload.capture.copy_plan import identity, layout
 from rehost_payload.capture.copy_state import CaptureState, TargetState, to_json
 from rehost_payload.capture.targets import UnknownTarget, candidates, choose
 from rehost_payload.repair.model import ResultWord
@@ -211,5 +211,6 @@ def test_the_order_of_the_disks_does_not_matter(host: Host, tmp_path: Path) -> N
     found = []
     for images in (host.images, [host.images[2], host.images[0], host.images[1]]):
         with Bench(images, tmp_path) as system:
-            found.append(identity(prepare(system, CaptureOrders(), (), lambda *_: None).plan))
+            plan = prepare(system, CaptureOrders(), (), lambda *_: None).plan
+            found.append((identity(plan), [layout(unit) for unit in plan.units]))
     assert found[0] == found[1]
