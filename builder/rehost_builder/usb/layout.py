@@ -16,6 +16,7 @@ from rehost_builder.media.fat32 import SMALLEST
 ALIGNMENT = 1 << 20
 DATA_LABEL, BOOT_LABEL = "REHOST", "REHOST-BOOT"
 _FAT32_LBA = 0x0C
+_PROTECTIVE = 0xEE
 _SMALLEST_DATA = 64 << 20
 _LARGEST = (1 << 32) * 512 - ALIGNMENT  # what a table of 32-bit sectors reaches
 _ROOM = 64 << 20  # on the volume with the files: for what its owner adds (drivers, an answer file)
@@ -40,17 +41,17 @@ class StickLayout:
     data: Part | None
 
 
-def layout(size: int, image_size: int, hybrid: bool, files_size: int) -> StickLayout:
+def layout(size: int, image_size: int, hybrid: bool, files_size: int, *, extend: bool = True) -> StickLayout:
     """The layout for a stick of ``size`` bytes. Raises ValueError where it is too small; the text says by how much.
 
-    ``files_size``: bytes of clusters that the medium's files take.
+    ``files_size``: bytes of clusters that the medium's files take. ``extend``: a partition may be added to an image's own.
     """
     usable = min(size, _LARGEST) // ALIGNMENT * ALIGNMENT
     if hybrid:
         end = _aligned(image_size)
         if end > usable:
             raise ValueError(f"the medium has {image_size} bytes, the stick {size}")
-        return StickLayout("image", image_size, None, _data(end, usable))
+        return StickLayout("image", image_size, None, _data(end, usable) if extend else None)
     wanted = _aligned(max(SMALLEST, files_size + files_size // 50 + _ROOM))
     least = _aligned(max(SMALLEST, files_size + files_size // 50 + (4 << 20)))
     if ALIGNMENT + least > usable:
@@ -73,6 +74,12 @@ def _aligned(size: int) -> int:
 def is_hybrid(start: bytes) -> bool:
     """Whether an image's first 512 bytes hold a partition table: it can be copied to a stick as it is."""
     return len(start) >= 512 and start[510:512] == b"\x55\xaa" and any(start[446 + 4 : 510 : 16])
+
+
+def is_extendable(start: bytes) -> bool:
+    """Whether a partition can be added to an image's table: there is room, and it does not stand for a GPT."""
+    entries = [start[n : n + 16] for n in range(446, 510, 16)]
+    return not all(any(e) for e in entries) and all(e[4] != _PROTECTIVE for e in entries)
 
 
 def boot_record(plan: StickLayout, first: bytes, disk_id: int) -> bytes:

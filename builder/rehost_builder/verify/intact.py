@@ -10,8 +10,14 @@ from rehost_builder.verify.medium import Medium
 from rehost_builder.verify.model import Broken, NotSeen
 
 
-def intact(iso: IsoImage, progress: Callable[[float, float], None]) -> bool:
-    """True where every file is as it was built, False where the medium is none of ours and says nothing of it.
+def is_ours(iso: IsoImage) -> bool:
+    """Whether `rehost build` says that it has made this medium, whatever has become of it. Raises FormatError."""
+    medium = Medium(iso)
+    return image.has_seal(medium) or medium.find(image.BUILD) is not None
+
+
+def intact(iso: IsoImage, progress: Callable[[float, float], None]) -> None:
+    """Returns where every file of a medium of ours is as it was built.
 
     Reads the image once. Raises Broken or FormatError with the first damage found; `verify_medium` judges the rest.
     """
@@ -19,9 +25,7 @@ def intact(iso: IsoImage, progress: Callable[[float, float], None]) -> bool:
     try:
         if image.has_seal(medium):
             image.sealed(medium, progress)
-            return True
-        if medium.find(image.BUILD) is None:
-            return False
+            return
         medium.hash_all(progress)
         image.description(medium)
         if medium.described is not None and medium.described.base == "winpe":
@@ -30,4 +34,3 @@ def intact(iso: IsoImage, progress: Callable[[float, float], None]) -> bool:
         debian.bios_entry(medium)
     except NotSeen as e:
         raise Broken(str(e)) from None
-    return True

@@ -78,8 +78,10 @@ def stick(path: Path, size: int, content: bytes = b"") -> Path:
     return path
 
 
-def usb(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, ["usb", *map(str, arguments)])
+def usb(*arguments: str | Path, foreign: bool = True) -> Result:
+    """``foreign``: as for media that Rehost has not made, which most of those here are."""
+    more = ["--foreign"] if foreign else []
+    return CliRunner().invoke(main, ["usb", *map(str, arguments), *more])
 
 
 def table(path: Path) -> list[tuple[int, int, int, int]]:
@@ -400,7 +402,7 @@ def test_the_question_names_the_stick(
     target = stick(tmp_path / "stick.img", 128 * MIB, boot_sector(b"old"))
     monkeypatch.setattr(cli, "describe", lambda path: replace(found, path=path, size=128 * MIB, is_file=True))
     result = CliRunner().invoke(
-        main, ["usb", str(hybrid), str(target), *options], input=Terminal(f"{answer}\n".encode())
+        main, ["usb", str(hybrid), str(target), "--foreign", *options], input=Terminal(f"{answer}\n".encode())
     )
     assert result.exit_code == code, result.output
     asked = result.stderr[: result.stderr.index("Type yes")]
@@ -499,13 +501,13 @@ def sealed_medium(folder: Path) -> Path:
 def test_a_damaged_medium_is_refused(tmp_path: Path, make: Callable[[Path], Path], part: bytes) -> None:
     medium = make(tmp_path)
     target = stick(tmp_path / "stick.img", 512 * MIB)
-    whole = usb(medium, target, "--dry-run", "--json")
+    whole = usb(medium, target, "--dry-run", "--json", foreign=False)
     assert whole.exit_code == 0, whole.output
     assert json.loads(whole.stdout)["medium_checked"] is True
     data = bytearray(medium.read_bytes())
     data[data.rindex(part) + 1] ^= 0x20
     medium.write_bytes(data)
-    result = usb(medium, target, "--yes")
+    result = usb(medium, target, "--yes", foreign=False)
     assert result.exit_code == 1
     assert "is damaged: " in result.stderr
     assert f"rehost verify {medium}" in result.stderr
@@ -513,12 +515,64 @@ def test_a_damaged_medium_is_refused(tmp_path: Path, make: Callable[[Path], Path
         assert not any(file.read(MIB))
 
 
+# --- media that Rehost has not made
+
+
+def test_media_of_others_are_refused(hybrid: Path, tmp_path: Path) -> None:
+    """Whoever gives the ISO of Windows wants Rehost on the stick; --yes does not change that."""
+    windows = plain_iso(tmp_path / "SERVER.iso", {"bootmgr": b"b" * 5000, "sources/boot.wim": b"w" * 5000})
+    for medium in (hybrid, windows):
+        target = stick(tmp_path / "stick.img", 512 * MIB, boot_sector(b"old"))
+        for options in (["--yes"], ["--yes", "--json"], ["--dry-run"]):
+            result = usb(medium, target, *options, foreign=False)
+            assert result.exit_code == 5, result.output
+            assert result.stdout == ""
+            cause, step = result.stderr.strip().split("\n")
+            assert cause == f"rehost: {medium} was not made by Rehost: there is no build.json of it in it"
+            assert f"rehost build --media {medium}" in step
+            assert "--foreign" in step
+        with target.open("rb") as f:
+            assert f.read(512) == boot_sector(b"old")[:512]
+
+
 def test_media_of_others_are_written_unchecked_and_that_is_said(hybrid: Path, tmp_path: Path) -> None:
     target = stick(tmp_path / "stick.img", 128 * MIB)
     result = usb(hybrid, target, "--yes", "--json")
     assert result.exit_code == 0
-    assert "whether it is damaged is not known" in result.stderr
+    assert "whether it is damaged, and starts from a stick, is not known" in result.stderr
     assert json.loads(result.stdout)["medium_checked"] is False
+
+
+def test_what_would_start_nothing_is_refused(tmp_path: Path) -> None:
+    medium = plain_iso(tmp_path / "data.iso", {"casper/vmlinuz": b"k" * 5000, "EFI/BOOT/BOOTIA32.EFI": b"MZ"})
+    target = stick(tmp_path / "stick.img", 512 * MIB, boot_sector(b"old"))
+    result = usb(medium, target, "--yes")
+    assert result.exit_code == 5
+    assert "neither bootmgr (BIOS) nor efi/boot/bootx64.efi (UEFI) is on it" in result.stderr
+    with target.open("rb") as f:
+        assert f.read(512) == boot_sector(b"old")[:512]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        bytes(4) + b"\xee" + bytes(3) + struct.pack("<II", 1, 999) + bytes(48),  # stands for a GPT
+        (b"\x80" + bytes(3) + b"\x83" + bytes(3) + struct.pack("<II", 64, 64)) * 4,  # full
+    ],
+)
+def test_a_table_that_takes_no_partition_stays_as_it_is(hybrid: Path, tmp_path: Path, entries: bytes) -> None:
+    medium = tmp_path / "linux.iso"
+    data = bytearray(hybrid.read_bytes())
+    data[446:510] = entries
+    medium.write_bytes(data)
+    target = stick(tmp_path / "stick.img", 256 * MIB, b"\xff" * 600)
+    shown = usb(medium, target, "--dry-run")
+    assert "no volume labelled REHOST: the image's own partition table" in shown.stderr
+    result = usb(medium, target, "--yes", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["data_bytes"] == 0
+    with target.open("rb") as f:
+        assert f.read(len(data)) == data
 
 
 def test_what_is_not_there() -> None:
