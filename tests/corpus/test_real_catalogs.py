@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
+from asn1crypto import cms
 
 from rehost_payload.drivers.check import check_package
 from rehost_payload.formats.catalog import parse_catalog
@@ -41,6 +43,28 @@ def test_server_attribute() -> None:
         "Microsoft Windows Third Party Component CA 2012",
         "Microsoft Root Certificate Authority 2010",
     )
+
+
+@pytest.mark.parametrize("path", CATALOGS, ids=lambda p: p.name)
+def test_timestamps_as_asn1crypto_reads_them(path: Path) -> None:
+    """All have one, of either kind; one of 2007 is over MD5, which proves nothing any more."""
+    signature = parse_catalog(path.read_bytes()).signature
+    assert signature is not None
+    stamp = signature.timestamp
+    assert stamp is not None
+    if path.name == "aec67162.cat":
+        assert stamp.problem == "its hash is of a kind that is not known (md5)"
+    else:
+        assert (stamp.by, stamp.problem) == ("Microsoft Time-Stamp Service", None)
+    info = cms.ContentInfo.load(path.read_bytes())["content"]["signer_infos"][0]
+    (attribute,) = info["unsigned_attrs"]
+    (value,) = attribute["values"]
+    if attribute["type"].native == "counter_signature":
+        (time,) = (a["values"].native[0] for a in value["signed_attrs"] if a["type"].native == "signing_time")
+    else:
+        time = value["content"]["encap_content_info"]["content"].parsed["gen_time"].native
+    assert stamp.day == time.date()
+    assert signature.issued <= stamp.day <= signature.expires < date.today()
 
 
 @pytest.mark.parametrize("path", CATALOGS, ids=lambda p: p.name)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from asn1crypto import algos, cms, core
 
 from support.asn1 import CertificateTrustList, IndirectData, NameValue
-from support.signing import PE_IMAGE, Authority, signed_data, whql
+from support.signing import PE_IMAGE, Authority, Stamp, signed_data, whql
 
 _NAME = "1.3.6.1.4.1.311.12.2.1"
 CTL = "1.3.6.1.4.1.311.10.1"
@@ -25,10 +25,11 @@ def make_catalog(
     signer: Authority | None = None,
     signed: bool = True,
     algorithm: str = "sha256",
+    stamp: Stamp | None = None,
 ) -> bytes:
     """``members``: digests by file name; ``attributes``: those of the catalog. ``signer``: `whql` unless given."""
     content = trust_list(members, attributes, algorithm)
-    return signed_data(CTL, content, (signer or whql()) if signed else None)
+    return signed_data(CTL, content, (signer or whql()) if signed else None, stamp=stamp)
 
 
 def trust_list(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from asn1crypto import algos, cms, core, parser
+from asn1crypto import algos, cms, core, parser, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +23,7 @@ PUBLISHER = "Example Hardware Compatibility Publisher"
 PE_IMAGE = bytes.fromhex("3017060a2b06010401823702010f3009030100a004a2028000")
 """SpcPeImageData as signing tools write it: the whole image, no name."""
 _CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
+_TIME_STAMPING = "1.3.6.1.5.5.7.3.8"
 _HASHES = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}
 
 
@@ -62,10 +63,14 @@ def certify(
     ca: bool = False,
     usages: tuple[str, ...] = (),
     issued: int = 2020,
+    until: int = 2049,
     in_file: bool = True,
     key: int = 0,
 ) -> Authority:
-    """A certificate of ``issuer``, of itself where there is none. ``in_file``: it goes into what is signed below it."""
+    """A certificate of ``issuer``, of itself where there is none. ``in_file``: it goes into what is signed below it.
+
+    It is valid from the first day of the year ``issued`` to the first of ``until``.
+    """
     own = _key(key)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = (
@@ -75,12 +80,14 @@ def certify(
         .public_key(own.public_key())
         .serial_number(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) + 1)
         .not_valid_before(datetime(issued, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(until, 1, 1, tzinfo=UTC))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if usages:
         oids = [x509.ObjectIdentifier(u) for u in usages]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
+        # RFC 3161 wants it to be critical, which OpenSSL checks
+        critical = usages == (_TIME_STAMPING,)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=critical)
     certificate = builder.sign(issuer.key if issuer else own, hashes.SHA256())
     above: tuple[x509.Certificate, ...] = ()
     if issuer is not None:
@@ -121,8 +128,41 @@ def vendor(issued: int = 2020, root_name: str = "Example Public CA") -> Authorit
     return certify("Example Vendor, Inc.", top, usages=(_CODE_SIGNING,), issued=issued, key=6)
 
 
+def expired() -> Authority:
+    """A signer of sound packages whose certificate was valid in 2018 and 2019."""
+    name = "Example Hardware Compatibility Publisher of 2018"
+    return certify(name, component_ca(), usages=(WHQL, _CODE_SIGNING), issued=2018, until=2020, key=3)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A timestamp to be made. ``token``: of RFC 3161, else a countersignature. ``over``: another signature's."""
+
+    day: datetime
+    token: bool = True
+    by: Authority | None = None
+    over: bytes | None = None
+    digest: str = "sha256"
+
+    @property
+    def authority(self) -> Authority:
+        return self.by or stamper()
+
+
+def stamper(usages: tuple[str, ...] = (_TIME_STAMPING,), issued: int = 2015, until: int = 2049) -> Authority:
+    top = certify("Example Timestamping PCA", ca=True, in_file=False, key=7, issued=2010)
+    name = f"Example Time-Stamp Service {issued} {until} {len(usages)}"
+    return certify(name, top, usages=usages, issued=issued, until=until, key=8)
+
+
 def signed_data(
-    kind: str, content: bytes, signer: Authority | None, *, digest: str = "sha256", attributes: bool = True
+    kind: str,
+    content: bytes,
+    signer: Authority | None,
+    *,
+    digest: str = "sha256",
+    attributes: bool = True,
+    stamp: Stamp | None = None,
 ) -> bytes:
     """PKCS #7 SignedData around ``content`` (DER of a SEQUENCE) of the type ``kind``; no signer, no signature."""
     body = core.Sequence.load(content).contents
@@ -133,15 +173,73 @@ def signed_data(
     parts += parser.emit(0, 1, 16, inner)
     infos = b""
     if signer is not None:
-        certificates = [c.public_bytes(Encoding.DER) for c in (signer.certificate, *signer.above)]
-        parts += parser.emit(2, 1, 0, b"".join(certificates))
-        infos = _signer_info(kind, body, signer, digest, attributes).dump()
+        carried = [signer.certificate, *signer.above]
+        info = _signer_info(kind, body, signer, digest, attributes)
+        if stamp is not None:
+            _stamp(info, stamp)
+            if not stamp.token:
+                carried += [stamp.authority.certificate, *stamp.authority.above]
+        parts += parser.emit(2, 1, 0, b"".join(c.public_bytes(Encoding.DER) for c in carried))
+        infos = info.dump()
     signed = parser.emit(0, 1, 16, parts + parser.emit(0, 1, 17, infos))
     outer = core.ObjectIdentifier("1.2.840.113549.1.7.2").dump() + parser.emit(2, 1, 0, signed)
     return bytes(parser.emit(0, 1, 16, outer))
 
 
-def _signer_info(kind: str, body: bytes, signer: Authority, digest: str, attributes: bool) -> cms.SignerInfo:
+def _stamp(info: cms.SignerInfo, stamp: Stamp) -> None:
+    """Puts a timestamp over the signature into the attributes that are not signed."""
+    over = stamp.over or info["signature"].native
+    if stamp.token:
+        imprint = {
+            "hash_algorithm": {"algorithm": stamp.digest},
+            "hashed_message": hashlib.new(stamp.digest, over).digest(),
+        }
+        tst = tsp.TSTInfo(
+            {
+                "version": "v1",
+                "policy": "1.2.3.4",
+                "message_imprint": imprint,
+                "serial_number": 1,
+                "gen_time": stamp.day,
+            }
+        ).dump()
+        kind = "1.2.840.113549.1.9.16.1.4"
+        token = _cms(kind, tst, stamp.authority)
+        attribute = core.ObjectIdentifier("1.3.6.1.4.1.311.3.3.1").dump() + parser.emit(0, 1, 17, token)
+    else:
+        extra = cms.CMSAttribute({"type": "signing_time", "values": [cms.Time({"utc_time": stamp.day})]})
+        counter = _signer_info("1.2.840.113549.1.7.1", over, stamp.authority, stamp.digest, True, extra)
+        attribute = core.ObjectIdentifier("1.2.840.113549.1.9.6").dump() + parser.emit(
+            0, 1, 17, counter.dump()
+        )
+    attributes = parser.emit(0, 1, 17, parser.emit(0, 1, 16, attribute))
+    info["unsigned_attrs"] = cms.CMSAttributes.load(attributes)
+
+
+def _cms(kind: str, content: bytes, signer: Authority) -> bytes:
+    """CMS SignedData (RFC 5652): the content is an octet string, which is what is hashed."""
+    inner = core.ObjectIdentifier(kind).dump() + parser.emit(2, 1, 0, core.OctetString(content).dump())
+    parts = core.Integer(3).dump() + parser.emit(
+        0, 1, 17, cms.DigestAlgorithm({"algorithm": "sha256"}).dump()
+    )
+    parts += parser.emit(0, 1, 16, inner)
+    carried = b"".join(c.public_bytes(Encoding.DER) for c in (signer.certificate, *signer.above))
+    parts += parser.emit(2, 1, 0, carried)
+    parts += parser.emit(0, 1, 17, _signer_info(kind, content, signer, "sha256", True).dump())
+    outer = core.ObjectIdentifier("1.2.840.113549.1.7.2").dump() + parser.emit(
+        2, 1, 0, parser.emit(0, 1, 16, parts)
+    )
+    return bytes(parser.emit(0, 1, 16, outer))
+
+
+def _signer_info(
+    kind: str,
+    body: bytes,
+    signer: Authority,
+    digest: str,
+    attributes: bool,
+    more: cms.CMSAttribute | None = None,
+) -> cms.SignerInfo:
     own = asn1_x509.Certificate.load(signer.certificate.public_bytes(Encoding.DER))
     to_sign, extra = body, {}
     if attributes:
@@ -149,6 +247,7 @@ def _signer_info(kind: str, body: bytes, signer: Authority, digest: str, attribu
             [
                 {"type": "content_type", "values": [kind]},
                 {"type": "message_digest", "values": [hashlib.new(digest, body).digest()]},
+                *([more] if more is not None else []),
             ]
         )
         to_sign, extra = signed.dump(), {"signed_attrs": signed}
@@ -166,7 +265,9 @@ def _signer_info(kind: str, body: bytes, signer: Authority, digest: str, attribu
     )
 
 
-def with_signature(data: bytes, signer: Authority, *, of: bytes | None = None) -> bytes:
+def with_signature(
+    data: bytes, signer: Authority, *, of: bytes | None = None, stamp: Stamp | None = None
+) -> bytes:
     """A program with an Authenticode signature at its end; ``of``: the signature is that of another program."""
     data += bytes(-len(data) % 8)
     start = int.from_bytes(data[0x3C:0x40], "little") + 24
@@ -180,7 +281,7 @@ def with_signature(data: bytes, signer: Authority, *, of: bytes | None = None) -
             "digest": algos.DigestInfo({"digest_algorithm": {"algorithm": "sha256"}, "digest": others.pop()}),
         }
     )
-    signature = signed_data("1.3.6.1.4.1.311.2.1.4", content.dump(), signer)
+    signature = signed_data("1.3.6.1.4.1.311.2.1.4", content.dump(), signer, stamp=stamp)
     table = struct.pack("<IHH", 8 + len(signature), 0x200, 2) + signature
     table += bytes(-len(table) % 8)
     place = struct.pack("<II", len(data), len(table))

@@ -8,6 +8,7 @@ from typing import Any
 from rehost_payload.drivers.catalogue import Controller, find_controller
 from rehost_payload.drivers.check import Kind, Level, PackageReport
 from rehost_payload.formats.inf_rank import IdMatch, PciDevice, parse_pci, rank
+from rehost_payload.formats.pkcs7 import Signature
 
 _WORDS = {
     Level.PASS: "yes",
@@ -46,6 +47,8 @@ def _table(report: PackageReport, catalogue: tuple[Controller, ...], verbose: bo
     if report.signature is not None:
         usage = f" ({report.signature.usage_text})" if report.signature.usage_text else ""
         yield _line("signer", f"{report.signature.signer}{usage}")
+        if report.signature.chain:
+            yield _line("", _signed_on(report.signature))
     if report.systems:
         yield _line("tested for", ", ".join(dict.fromkeys(r.name for r in report.systems)))
     controllers = list(_controllers(report.ids, catalogue))
@@ -74,6 +77,16 @@ def _table(report: PackageReport, catalogue: tuple[Controller, ...], verbose: bo
         some = [_year(t.name) for t in report.offered if t.build in concerned]
         only = f" ({', '.join(some)})" if concerned < offered else ""
         yield f"  {check.level.value.upper():<{_COLUMN - 1}} {check.sentence}{only}"
+
+
+def _signed_on(signature: Signature) -> str:
+    stamp = signature.timestamp
+    when = (
+        f"signed {stamp.day} (timestamp), "
+        if stamp is not None and stamp.problem is None
+        else "no timestamp, "
+    )
+    return f"{when}certificate valid {signature.issued} to {signature.expires}"
 
 
 def _line(name: str, text: str) -> str:
@@ -156,7 +169,13 @@ def as_json(reports: Sequence[PackageReport]) -> list[dict[str, Any]]:
             ],
             "usable": [t.name for t in r.usable],
             "windows": [
-                {"build": v.target.build, "name": v.target.name, "level": v.level, "reasons": v.reasons}
+                {
+                    "build": v.target.build,
+                    "name": v.target.name,
+                    "level": v.level,
+                    "reasons": v.reasons,
+                    "secure_boot_refuses": not v.secure_boot,
+                }
                 for v in r.verdicts
             ],
             "checks": [
@@ -178,6 +197,14 @@ def _signature(report: PackageReport) -> dict[str, Any] | None:
         "usages": s.usages,
         "digest": s.digest,
         "issued": s.issued.isoformat(),
+        "expires": s.expires.isoformat(),
+        "timestamp": None
+        if s.timestamp is None
+        else {
+            "day": s.timestamp.day.isoformat(),
+            "by": s.timestamp.by,
+            "problem": s.timestamp.problem,
+        },
         "trust": s.trust,
         "problem": s.problem,
     }

@@ -60,6 +60,7 @@ class Check:
     """One statement about one file of the package; ``file`` is its path in the package.
 
     ``builds``: the Windows that it concerns. ``signature``: it says who vouches for the bytes, not what they are.
+    ``secure_boot`` is False where a machine with Secure Boot on refuses the package for it.
     """
 
     file: str
@@ -67,6 +68,7 @@ class Check:
     text: str
     builds: frozenset[int] = _ALL
     signature: bool = False
+    secure_boot: bool = True
 
     @property
     def sentence(self) -> str:
@@ -75,11 +77,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``level`` FAIL: the package is not usable on this Windows; ``reasons`` are empty where it passes."""
+    """``level`` FAIL: the package is not usable on this Windows; ``reasons`` are empty where it passes.
+
+    ``secure_boot`` is False where a machine with Secure Boot on refuses it.
+    """
 
     target: Target
     level: Level
     reasons: tuple[str, ...]
+    secure_boot: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,11 @@ class PackageReport:
         if len(self.verdicts) == 1:
             return self.verdicts[0].level, self.verdicts[0].reasons
         return Level.FAIL, tuple(c.sentence for c in self.checks if c.level is Level.FAIL) or (self.other,)
+
+    @property
+    def secure_boot(self) -> bool:
+        """False where a machine with Secure Boot on refuses it, in a report that was made for one Windows."""
+        return all(v.secure_boot for v in self.verdicts)
 
     @property
     def failed(self) -> bool:
@@ -230,6 +241,7 @@ class _Package:
     ) -> None:
         self.path, self.data, self.inf, self.microsoft = path, data, inf, microsoft
         self.targets, self.device = targets, device
+        self.today = date.today()
         self.all = frozenset(t.build for t in targets)
         # the stricter rules are those of servers
         self.modern = {t.build for t in targets if t.build >= _POLICY_BUILD and t.product_type != WORKSTATION}
@@ -250,10 +262,11 @@ class _Package:
         text: str,
         builds: Iterable[int] | None = None,
         signature: bool = False,
+        secure_boot: bool = True,
     ) -> None:
         concerned = self.all if builds is None else frozenset(builds) & self.all
         if concerned:
-            self.checks.append(Check(file, level, text, concerned, signature))
+            self.checks.append(Check(file, level, text, concerned, signature, secure_boot))
 
     def report(self) -> PackageReport:
         inf = self.inf
@@ -389,14 +402,45 @@ class _Package:
                 f"is signed by the vendor, and the root of the chain is not at hand ({chain})",
                 self.old,
             )
+            # "Kernel-mode code signing policy": the exceptions from 1607 on are a certificate from before this day,
+            # and Secure Boot that is off; servers with Secure Boot on load what Microsoft has signed
+            kind = f"is signed by the vendor, not by Microsoft, with a certificate of {signature.issued}"
             if signature.issued < _CROSS_SIGNING_ENDS:
-                say(Level.WARN, "is signed by the vendor: loaded with Secure Boot off only", self.modern)
+                text = f"{kind}: a machine with Secure Boot on refuses it, one without loads it"
+                self.say(name, Level.WARN, text, self.modern, signature=True, secure_boot=False)
             else:
-                say(Level.FAIL, "is signed by the vendor, not by Microsoft", self.modern)
+                text = (
+                    f"{kind}: Windows takes those from before {_CROSS_SIGNING_ENDS}, with Secure Boot on none"
+                )
+                self.say(name, Level.FAIL, text, self.modern, signature=True, secure_boot=False)
         else:
             say(Level.FAIL, f"is not signed by Microsoft, nor by a vendor that it vouches for ({chain})")
+        self._dates(name, signature, say)
         if signature.digest != "sha1":
             say(Level.WARN, "is signed with SHA-256, which needs update KB3033929 there", {7601})
+
+    def _dates(self, name: str, signature: Signature, say: _Say) -> None:
+        """When it was signed, as far as somebody else vouches for that: else an expired certificate counts for nothing."""
+        stamp, valid = (
+            signature.timestamp,
+            f"its certificate is valid from {signature.issued} to {signature.expires}",
+        )
+        if stamp is not None and stamp.problem is None:
+            when = f"was signed on {stamp.day} (timestamp of {stamp.by})"
+            inside = signature.issued <= stamp.day <= signature.expires
+            say(Level.PASS if inside else Level.WARN, f"{when}, {valid}{'' if inside else ' only'}")
+            return
+        without = (
+            "has no timestamp" if stamp is None else f"has a timestamp that is not valid ({stamp.problem})"
+        )
+        if signature.expires < self.today:
+            say(
+                Level.WARN,
+                f"{without}, and its certificate expired on {signature.expires}: that it was signed before is not known, "
+                "and Windows may refuse it",
+            )
+        else:
+            say(Level.PASS if stamp is None else Level.WARN, f"{without}; {valid}")
 
     def _microsoft(self, signature: Signature, chain: str, say: _Say) -> None:
         if signature.attested:
@@ -589,7 +633,8 @@ def _verdict(target: Target, checks: Iterable[Check]) -> Verdict:
     concerned = [c for c in checks if target.build in c.builds]
     level = max((c.level for c in concerned), key=_ORDER.index, default=Level.PASS)
     bad = [c for c in concerned if c.level is level] if level is not Level.PASS else []
-    return Verdict(target, level, tuple(dict.fromkeys(c.sentence for c in bad)))
+    secure_boot = all(c.secure_boot for c in concerned)
+    return Verdict(target, level, tuple(dict.fromkeys(c.sentence for c in bad)), secure_boot)
 
 
 def _with_crlf(data: bytes) -> bytes:

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .catalog import INDIRECT_DATA, indirect_digest
+from .certificates import digest_name
 from .der import SEQUENCE, encoded, value_at
 from .errors import FormatError
-from .pkcs7 import Signature, digest_name, signed_data, verify
+from .pkcs7 import Signature, verify
+from .signed_data import signed_data
 
 WHAT = "driver binary"
 _SECURITY = 4  # index of the attribute certificate table

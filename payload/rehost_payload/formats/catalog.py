@@ -12,7 +12,8 @@ from functools import cached_property
 
 from .der import SEQUENCE, SET, Value, encoded, value_at
 from .errors import FormatError
-from .pkcs7 import Signature, signed_data, verify
+from .pkcs7 import Signature, verify
+from .signed_data import signed_data
 
 WHAT = "catalog"
 MAX_SIZE = 16 << 20  # bytes; real ones have up to 1 MiB

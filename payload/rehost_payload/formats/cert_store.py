@@ -10,9 +10,9 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
+from .certificates import Certificate
 from .der import value_at
 from .errors import FormatError
-from .pkcs7 import Certificate
 
 _WHAT = "stored certificate"
 _HEAD = struct.Struct("<III")

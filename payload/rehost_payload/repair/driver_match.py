@@ -8,7 +8,7 @@ Configuration, and this a service. Before: CriticalDeviceDatabase names the serv
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from rehost_payload.survey.drivers_model import (
@@ -65,7 +65,7 @@ class Drivers:
 
     windows: WindowsInstallation
     facts: WindowsDrivers
-    _cache: dict[str, object] = field(default_factory=dict, compare=False)
+    secure_boot: bool | None = None  # of this machine; None: not known
 
     @cached_property
     def sets(self) -> tuple[int, ...]:
@@ -216,6 +216,13 @@ class Drivers:
                     reason = f"{file.path}: {wrong}"
                 elif c.rank >> 24 and not file.signature:
                     reason = f"{file.path} is not signed, and the catalog {c.catalog or ''} is missing"
+            if (
+                reason is None
+                and self.secure_boot
+                and c.verification is not None
+                and not c.verification.secure_boot
+            ):
+                reason = "Secure Boot is on, and with it Windows refuses what the vendor alone has signed"
             yield c, reason or c.refusal or None
 
 

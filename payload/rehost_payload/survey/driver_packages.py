@@ -179,6 +179,7 @@ class _Package:
             reasons=reasons[:_MAX_REASONS],
             signer=signer,
             only_signature=report.only_signature,
+            secure_boot=report.secure_boot,
             allowed=self.place.consent or (bundled is not None and bundled.allowed),
         )
 

@@ -217,7 +217,8 @@ class PackageVerification:
 
     ``level``: "pass", "warn", "unknown" or "fail"; ``reasons`` are those of this level. ``only_signature``: nothing but
     who vouches for its bytes speaks against it. ``allowed``: whoever made the medium or filled the stick takes it all the
-    same. ``signer`` is empty where there is no signature.
+    same. ``signer`` is empty where there is no signature. ``secure_boot`` is False where a machine with Secure Boot on
+    refuses it.
     """
 
     level: str
@@ -225,6 +226,7 @@ class PackageVerification:
     signer: str = ""
     only_signature: bool = False
     allowed: bool = False
+    secure_boot: bool = True
 
     @property
     def refused(self) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -216,13 +217,13 @@ OLD, MODERN = (7601, 9200, 9600), (14393, 17763, 20348, 26100)
             lambda: signing.vendor(2014, "Microsoft Code Verification Root"),
             Level.UNKNOWN,
             Level.WARN,
-            "loaded with Secure Boot off only",
+            "with a certificate of 2014-01-01: a machine with Secure Boot on refuses it",
         ),
         (
             lambda: signing.vendor(2018, "Microsoft Code Verification Root"),
             Level.UNKNOWN,
             Level.FAIL,
-            "is signed by the vendor, not by Microsoft",
+            "with a certificate of 2018-01-01: Windows takes those from before 2015-07-29, with Secure Boot on none",
         ),
         (
             lambda: signing.vendor(root_name="Microsoft Root Certificate Authority 2030"),
@@ -239,6 +240,89 @@ def test_signers(
     report = judged(put(tmp_path, catalog=sealed(signer())))
     assert levels(report) == dict.fromkeys(OLD, old) | dict.fromkeys(MODERN, modern)
     assert any(text in c.text for c in report.checks)
+
+
+def test_a_machine_with_secure_boot_refuses_what_the_vendor_alone_has_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = signing.vendor(2014, "Microsoft Code Verification Root")
+    report = judged(put(tmp_path, catalog=sealed(signer)))
+    assert {v.target.build: v.secure_boot for v in report.verdicts} == dict.fromkeys(
+        OLD, True
+    ) | dict.fromkeys(MODERN, False)
+    assert not any(v.secure_boot is False for v in judged(put(tmp_path / "sound")).verdicts)
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+    table = run(tmp_path).stdout
+    assert "Server 2016, 2019, 2022, 2025: yes, but\n" in table
+    assert "a machine with Secure Boot on refuses it, one without loads it" in table
+    document = {Path(p["path"]).parent.name: p for p in json.loads(run("--json", tmp_path).stdout)}
+    assert [w["secure_boot_refuses"] for w in document[tmp_path.name]["windows"]] == [False] * 3 + [True] * 4
+    assert not any(w["secure_boot_refuses"] for w in document["sound"]["windows"])
+
+
+STAMPED = datetime(2019, 4, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("signer", "stamp", "level", "text"),
+    [
+        (
+            signing.whql,
+            None,
+            Level.PASS,
+            "has no timestamp; its certificate is valid from 2020-01-01 to 2049-01-01",
+        ),
+        (
+            signing.expired,
+            signing.Stamp(STAMPED),
+            Level.PASS,
+            "was signed on 2019-04-02 (timestamp of Example Time-Stamp Service 2015 2049 1), its certificate is valid from 2018-01-01 to 2020-01-01",
+        ),
+        (signing.expired, None, Level.WARN, "has no timestamp, and its certificate expired on 2020-01-01"),
+        (
+            signing.expired,
+            signing.Stamp(datetime(2021, 1, 1, tzinfo=UTC)),
+            Level.WARN,
+            "was signed on 2021-01-01 (timestamp of Example Time-Stamp Service 2015 2049 1), its certificate is valid from 2018-01-01 to 2020-01-01 only",
+        ),
+        (
+            signing.expired,
+            signing.Stamp(STAMPED, over=b"another"),
+            Level.WARN,
+            "has a timestamp that is not valid (it is that of another signature), and its certificate expired",
+        ),
+        (
+            signing.whql,
+            signing.Stamp(STAMPED, over=b"another"),
+            Level.WARN,
+            "has a timestamp that is not valid (it is that of another signature); its certificate is valid",
+        ),
+    ],
+)
+def test_dates(
+    signer: Callable[[], Authority], stamp: signing.Stamp | None, level: Level, text: str, tmp_path: Path
+) -> None:
+    """An expired certificate is as good as ever where somebody else vouches for the day; else that is said."""
+    report = judged(put(tmp_path, catalog=sealed(signer(), stamp=stamp)))
+    assert says(report, level, text), [c.text for c in report.checks]
+    assert report.kind is Kind.USABLE
+    assert levels(report)[14393] is level
+
+
+def test_dates_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+    put(tmp_path, catalog=sealed(signing.expired(), stamp=signing.Stamp(STAMPED, token=False)))
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    assert "signed 2019-04-02 (timestamp), certificate valid 2018-01-01 to 2020-01-01\n" in result.stdout
+    assert "expired" not in result.stdout
+    (one,) = json.loads(run("--json", tmp_path).stdout)
+    assert one["signature"]["expires"] == "2020-01-01"
+    assert one["signature"]["timestamp"] == {
+        "day": "2019-04-02",
+        "by": "Example Time-Stamp Service 2015 2049 1",
+        "problem": None,
+    }
 
 
 def test_a_name_alone_makes_nobody_microsoft(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehost_payload.formats import der, pkcs7
+from rehost_payload.formats import certificates, der
 from rehost_payload.formats.catalog import parse_catalog
 from rehost_payload.formats.errors import FormatError
 from support.catalogs import make_catalog
@@ -87,7 +87,7 @@ def test_days(tag: int, text: str, day: date | None) -> None:
 def test_certificates_as_cryptography_has_them(who) -> None:  # type: ignore[no-untyped-def]
     authority: Authority = who()
     theirs = authority.certificate
-    ours = pkcs7.Certificate(der.value_at(theirs.public_bytes(Encoding.DER)))
+    ours = certificates.Certificate(der.value_at(theirs.public_bytes(Encoding.DER)))
     public = authority.key.public_key().public_numbers()
     assert ours.key == (public.n, public.e)
     assert ours.serial == theirs.serial_number
@@ -114,9 +114,9 @@ def test_openssl_agrees_about_signatures(message: bytes, name: str, data: st.Dat
         sound = True
     except InvalidSignature:
         sound = False
-    ours = pkcs7.Certificate(der.value_at(signer.certificate.public_bytes(Encoding.DER)))
-    assert pkcs7._rsa_verifies(ours, changed, message, name) is sound
-    assert not pkcs7._rsa_verifies(ours, changed, message + b"x", name)
+    ours = certificates.Certificate(der.value_at(signer.certificate.public_bytes(Encoding.DER)))
+    assert certificates.rsa_verifies(ours, changed, message, name) is sound
+    assert not certificates.rsa_verifies(ours, changed, message + b"x", name)
 
 
 def test_padding_is_compared_as_a_whole() -> None:
@@ -128,8 +128,8 @@ def test_padding_is_compared_as_a_whole() -> None:
     padded = b"\0\1" + b"\xff" * 8 + b"\0" + info
     for block in (padded + bytes(256 - len(padded)), b"\0\1" + b"\xff" * (253 - len(info)) + b"\0" + info):
         forged = pow(int.from_bytes(block, "big"), numbers.d, n).to_bytes(256, "big")
-        ours = pkcs7.Certificate(der.value_at(signer.certificate.public_bytes(Encoding.DER)))
-        assert pkcs7._rsa_verifies(ours, forged, b"m", "sha256") is (block.endswith(info))
+        ours = certificates.Certificate(der.value_at(signer.certificate.public_bytes(Encoding.DER)))
+        assert certificates.rsa_verifies(ours, forged, b"m", "sha256") is (block.endswith(info))
 
 
 CATALOG = make_catalog({"a.sys": b"\1" * 32, "a.inf": b"\2" * 32}, {"OS": "7X64"})

@@ -271,6 +271,25 @@ def test_a_package_of_a_signer_that_windows_refuses_is_not_taken(
     assert any("not taken" in line and reason in line for line in finding.evidence), finding.evidence
 
 
+@pytest.mark.parametrize("secure_boot", [True, False, None])
+def test_with_secure_boot_on_what_the_vendor_alone_has_signed_is_not_taken(
+    secure_boot: bool | None, tmp_path: Path
+) -> None:
+    packages.put(tmp_path / "p", signer=signing.vendor(2014, "Microsoft Code Verification Root"))
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    survey = replace(survey, firmware=replace(survey.firmware, secure_boot=secure_boot))
+    finding = found(survey)["driver.missing"]
+    assert finding.repairable is not bool(secure_boot)
+    lines = "\n".join(finding.evidence)
+    assert ("not taken, Secure Boot is on" in lines) is bool(secure_boot)
+    packages.signed(tmp_path / "older", infs.package(version="01/02/2010,0.0.0.1"))
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    survey = replace(survey, firmware=replace(survey.firmware, secure_boot=secure_boot))
+    (action,) = plan(survey).actions
+    assert isinstance(action, InjectDriver)
+    assert Path(action.package).name == ("older" if secure_boot else "p")
+
+
 def test_the_next_best_that_is_sound_is_taken(tmp_path: Path) -> None:
     packages.signed(tmp_path / "sound")
     packages.signed(tmp_path / "newer", infs.package(version="01/02/2024,2.0.0.0"))

@@ -34,7 +34,7 @@ def rules(view: View) -> Iterator[Issue]:
     for windows in starting(view):
         if windows.drivers is None:
             continue
-        drivers = Drivers(windows, windows.drivers)
+        drivers = Drivers(windows, windows.drivers, view.survey.firmware.secure_boot)
         seats = list(_seats(view, drivers))
         chosen = _packages(drivers, seats)
         installed: dict[tuple[str, str], PackageCandidate] = {}
