@@ -11,6 +11,7 @@ from rehost_payload.repair.model import (
     Choices,
     CopyFile,
     CreateStore,
+    DiskRef,
     EditHive,
     EditStore,
     Finding,
@@ -82,9 +83,23 @@ def _raised(view: View, issue: Issue, plan: Plan) -> Issue:
     finding = issue.finding
     hibernated = finding.id == "volume.hibernated" and plan.actions
     dirty = finding.id == "volume.dirty" and _writes_ntfs(view, plan, finding.subject)
-    if not hibernated and not dirty:
+    half = finding.id == "volume.mirrored" and view.ref(view.volumes[finding.subject]) in _targets(plan)
+    if not hibernated and not dirty and not half and not _one_of_several(view, finding, plan):
         return issue
     return replace(issue, finding=replace(finding, severity=Severity.BLOCKER))
+
+
+def _one_of_several(view: View, finding: Finding, plan: Plan) -> bool:
+    """Which of several disks is meant, or whether they are one, is not for us to guess. A disk that was chosen is."""
+    if finding.id not in ("disk.duplicate-guid", "disk.duplicate-signature", "disk.raid-member"):
+        return False
+    several = disks.not_alone(view)
+    written = {v.disk for v in _targets(plan)} | {d.path for d in _touched(plan)}
+    return finding.subject in several and any(d.path in written for d in view.our_disks if d.id in several)
+
+
+def _touched(plan: Plan) -> set[DiskRef]:
+    return {a.disk for a in plan.actions if isinstance(a, PatchBytes | RebuildGpt | WriteBootCode)}
 
 
 def _targets(plan: Plan) -> set[VolumeRef]:
@@ -101,7 +116,7 @@ def _writes_ntfs(view: View, plan: Plan, volume: str) -> bool:
 def _obstacles(view: View, plan: Plan) -> Iterator[Issue]:
     """What makes the plan impossible: too little room, a disk that cannot be written."""
     targets = _targets(plan)
-    touched = {a.disk for a in plan.actions if isinstance(a, PatchBytes | RebuildGpt | WriteBootCode)}
+    touched = _touched(plan)
     for disk in view.our_disks:
         of_disk = [v for v in view.survey.volumes if v.disk == disk.id and view.ref(v) in targets]
         if disk.read_only and (of_disk or view.disk_ref(disk) in touched):

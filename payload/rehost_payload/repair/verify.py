@@ -114,6 +114,7 @@ class _Walk:
         found: list[tuple[tuple[bool, ...], _Start]] = []
         windows = {w.volume for w in self._survey.windows}
         with_windows = {v.disk for v in self._survey.volumes if v.id in windows}
+        here = any(d.id in with_windows and not _may_go(d) for d in self._survey.disks)
         for disk in self._survey.disks:
             if disk.boot_medium or disk.removable:
                 continue
@@ -126,6 +127,7 @@ class _Walk:
                 volume = self._volumes.get(p.id)
                 rank = (
                     volume is None or volume.id != self._choices.system_volume,
+                    here and _may_go(disk),  # the old disk, still plugged in, starts as well as ever
                     not self._named_by_firmware(p),
                     disk.id not in with_windows,
                     volume is None

@@ -172,6 +172,7 @@ class Disk:
     read_only: bool = False
     removable: bool = False
     boot_medium: bool = False  # we were started from it
+    raid: str = ""  # "Intel RST", "DDF", ...: it bears the mark of an array's member
 
 
 @dataclass(frozen=True)

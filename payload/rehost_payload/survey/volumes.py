@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rehost_payload.formats import boot_code, gpt, hiberfil, mbr
@@ -9,6 +10,7 @@ from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.formats.ntfs import NtfsVolume
 from rehost_payload.formats.partitions import DiskTable, read_table
+from rehost_payload.formats.raid_member import member_of
 from rehost_payload.formats.signatures import Signature, identify
 from rehost_payload.formats.source import ByteSource, SliceSource
 from rehost_payload.survey.bootfiles import known_files
@@ -115,10 +117,14 @@ def partition_table(table: DiskTable, disk_id: str, handle: DiskHandle) -> Parti
 def survey_disk(handle: DiskHandle, source: ByteSource, disk_id: str) -> Disk:
     """May raise OSError where the disk does not answer."""
     info = handle.info
-    return _disk(info, disk_id, partition_table(read_table(source, info.sector_size), disk_id, handle))
+    table = partition_table(read_table(source, info.sector_size), disk_id, handle)
+    raid = ""
+    with suppress(OSError):  # a disk whose end cannot be read has a beginning all the same
+        raid = member_of(source, info.sector_size)
+    return _disk(info, disk_id, table, raid)
 
 
-def _disk(info: DiskInfo, disk_id: str, table: PartitionTable) -> Disk:
+def _disk(info: DiskInfo, disk_id: str, table: PartitionTable, raid: str) -> Disk:
     return Disk(
         id=disk_id,
         path=info.path,
@@ -132,6 +138,7 @@ def _disk(info: DiskInfo, disk_id: str, table: PartitionTable) -> Disk:
         read_only=info.read_only,
         removable=info.removable,
         boot_medium=info.boot_medium,
+        raid=raid,
     )
 
 

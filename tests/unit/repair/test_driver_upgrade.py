@@ -14,7 +14,7 @@ from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.model import Finding, InjectDriver, ResultWord, Severity, Verdict
 from rehost_payload.repair.plan import plan
 from rehost_payload.repair.session import run_undo
-from rehost_payload.survey.model import Survey
+from rehost_payload.survey.model import PartitionTable, Survey, TableStyle
 from support import disks, driver_records, hives, infs, packages
 from support.catalogs import make_catalog
 from support.driver_image import make_driver
@@ -255,7 +255,8 @@ def test_two_versions_of_one_driver_for_two_controllers(tmp_path: Path) -> None:
     put(tmp_path / "older", models=LATER.replace("05589005", "05619005"), version="01/01/2016,7.5.0.1")
     second = controller("9005:028d:9005:0561", address="0000:04:00.0")
     survey = surveyed(tree(), (LATER_CARD, second), [tmp_path])
-    disk = replace(survey.disks[0], id="disk1", path="/dev/sdb", controller=second.address)
+    empty = PartitionTable(TableStyle.NONE)
+    disk = replace(survey.disks[0], id="disk1", path="/dev/sdb", controller=second.address, table=empty)
     survey = replace(survey, disks=(*survey.disks, disk))
     (action,) = [a for a in plan(survey).actions if isinstance(a, InjectDriver)]
     assert Path(action.package).name == "newer"

@@ -3,16 +3,17 @@ and undo after somebody else has written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rehost_payload.formats.gpt import LDM_DATA
 from rehost_payload.repair.assess import assess
-from rehost_payload.repair.model import Choices, PatchBytes, ResultWord, Verdict
-from rehost_payload.repair.session import run_undo
+from rehost_payload.repair.model import Choices, PatchBytes, ResultWord, Severity, Verdict
+from rehost_payload.repair.session import Outcome, run_undo
 from rehost_payload.repair.verify import verify
 from rehost_payload.survey.model import Firmware, FirmwareMode
 from rehost_payload.survey.run import survey_machine
@@ -135,6 +136,10 @@ def test_the_old_disk_is_still_plugged_in(
     outcome = repair(machine)
     assert outcome.result.word is ResultWord.REPAIRED, outcome.result
     assert image_hash(old) == before
+    judged = outcome.result.verification
+    assert judged is not None
+    (osdevice,) = [c for c in judged.checks if c.id == "verify.osdevice"]
+    assert osdevice.reason.startswith(f"disk1p{disk.windows.number}:")
     own = {stores.identity(disk, p) for p in disk.partitions}
     paths = [None, windows.FALLBACK_STORE] if style == "gpt" else [None]
     for path in paths:
@@ -169,3 +174,98 @@ def test_originals_on_a_disk_that_had_to_be_named_are_found_again(gpt: DiskLayou
     assert (outcome.result.journal or "").startswith("disk1p")
     assert run_undo(machine).result.word is ResultWord.UNDONE
     assert windows.read_store(disk) == before
+
+
+# --- disks that are one, or copies of each other -----------------------------------------------------------------
+
+
+def blocked_by(outcome: Outcome) -> set[str]:
+    diagnosis = outcome.result.diagnosis_before
+    assert diagnosis is not None
+    return {f.id for f in diagnosis.findings if f.severity is Severity.BLOCKER}
+
+
+@pytest.mark.parametrize("style", ["gpt", "mbr"])
+def test_of_two_copies_none_is_written_unless_it_is_named(
+    style: str, request: pytest.FixtureRequest, tmp_path: Path, machine: Callable[..., ImageMachine]
+) -> None:
+    """Two paths to one disk of a storage network look the same way."""
+    disk = windows.restored(request.getfixturevalue(style))
+    clone = windows.copy_disk(disk, tmp_path / "clone.img")
+    before = image_hash(disk), image_hash(clone)
+    outcome = repair(machine(disk, clone))
+    assert outcome.result.word is ResultWord.BLOCKED
+    assert blocked_by(outcome) <= {"disk.duplicate-guid", "disk.duplicate-signature"}
+    assert (image_hash(disk), image_hash(clone)) == before
+    outcome = repair(machine(disk, clone), Choices(disk="disk1"))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert image_hash(disk) == before[0]
+    assert image_hash(clone) != before[1]
+
+
+def test_a_copy_that_is_not_ours_is_no_obstacle(gpt: DiskLayout, tmp_path: Path, stick: DiskLayout) -> None:
+    disk = windows.restored(gpt)
+    clone = windows.copy_disk(disk, tmp_path / "clone.img")
+    before = image_hash(clone)
+    machine = Connected([clone.path, disk.path, stick.path], how=((clone.path, {"transport": "usb"}),))
+    assert repair(machine).result.word is ResultWord.REPAIRED
+    assert image_hash(clone) == before
+
+
+def intel(disk: DiskLayout) -> None:
+    disks.write_bytes(disk.path, disk.size - 1024, b"Intel Raid ISM Cfg Sig. 1.2.02".ljust(512, b"\0"))
+
+
+def test_members_of_an_array_are_not_written_one_by_one(
+    gpt: DiskLayout, mbr: DiskLayout, machine: Callable[..., ImageMachine]
+) -> None:
+    """Of other identities they may be where the array is no mirror; what is known is that they belong together."""
+    disk = windows.restored(gpt)
+    intel(disk)
+    # a single one: the rest of an array that is no more
+    outcome = repair(machine(disk))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert "disk.raid-member" in found(outcome)
+    disk = windows.restored(gpt, "again")
+    intel(disk)
+    intel(mbr)
+    before = image_hash(disk)
+    outcome = repair(machine(disk, mbr))
+    assert outcome.result.word is ResultWord.BLOCKED, outcome.result
+    assert blocked_by(outcome) == {"disk.raid-member"}
+    assert image_hash(disk) == before
+
+
+@pytest.mark.parametrize("style", ["gpt", "mbr"])
+def test_half_of_a_mirrored_dynamic_volume_is_not_written(
+    style: str, tmp_path: Path, machine: Callable[..., ImageMachine]
+) -> None:
+    """Each disk has identities of its own; the file system in the boot volume's partition is the same."""
+    boot = windows.BootFiles()
+    if style == "gpt":
+        disk = windows.gpt_server(tmp_path / "first.img", boot, recovery=False)
+        parts = [replace(p, type=LDM_DATA) if p.role == "windows" else p for p in disk.partitions]
+        disks.write_gpt(replace(disk, partitions=tuple(parts)))
+        disks.delete_file(disk, disk.esp, "EFI/Boot")
+    else:
+        tree = windows.windows_tree(boot) | windows.bios_tree(boot)
+        del tree["bootmgr"]
+        disk = disks.make_mbr_disk(tmp_path / "first.img", windows_files=tree, boot_code=boot.mbr)
+        windows.install_pbr(disk, disk.windows, boot.pbr)
+        disks.write_bytes(disk.path, 446 + 4, b"\x42")
+        disks.write_file(disk, disk.windows, windows.BIOS_STORE, stores.installed(disk).hive())
+    other = windows.copy_disk(disk, tmp_path / "second.img")
+    if style == "gpt":
+        other = disks.regenerate_guids(replace(other, partitions=tuple(parts)), "second")
+    else:
+        other = disks.change_signature(other, 0x12345678)
+    before = image_hash(disk), image_hash(other)
+    outcome = repair(machine(disk, other))
+    assert "volume.mirrored" in found(outcome)
+    if style == "gpt":  # each disk has a system partition of its own, which is no dynamic volume
+        assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+        return
+    assert outcome.result.word is ResultWord.BLOCKED, outcome.result
+    assert (image_hash(disk), image_hash(other)) == before
+    # the other half is away: Windows takes it as failed, and makes it anew
+    assert repair(machine(disk)).result.word is ResultWord.REPAIRED

@@ -14,6 +14,11 @@ from rehost_payload.survey.model import Disk, TableStyle
 def rules(view: View) -> Iterator[Issue]:
     yield from _duplicates(view)
     for disk in view.our_disks:
+        if disk.raid:
+            seen = f"{disk.path}: {disk.raid} at the end of the disk"
+            params = {"disk": disk.path, "kind": disk.raid}
+            yield Issue(Finding("disk.raid-member", Severity.WARNING, disk.id, params, (seen,)))
+    for disk in view.our_disks:
         if disk.table.style is not TableStyle.GPT:
             continue
         evidence = disk.table.problems or (disk.path,)
@@ -28,8 +33,20 @@ def rules(view: View) -> Iterator[Issue]:
             yield Issue(Finding("disk.gpt-backup-damaged", Severity.INFO, disk.id, params, evidence))
 
 
-def _duplicates(view: View) -> Iterator[Issue]:
-    """Two disks of one identity: Windows takes one of them offline, and a boot manager may start the wrong one."""
+def not_alone(view: View) -> frozenset[str]:
+    """Those of our disks that share an identity with another one of ours, or are members of an array of which another
+    member is there. Writing to one of them is writing to half of something, or to somebody's copy."""
+    by_identity, by_signature = _identities(view)
+    arrays: dict[str, list[Disk]] = defaultdict(list)
+    for disk in view.our_disks:
+        if disk.raid:
+            arrays[disk.raid].append(disk)
+    ours = {d.id for d in view.our_disks}
+    groups = [[d.id for d in g] for g in (*by_identity.values(), *by_signature.values(), *arrays.values())]
+    return frozenset(d for g in groups if len(ours & set(g)) > 1 for d in g)
+
+
+def _identities(view: View) -> tuple[dict[str, list[Disk]], dict[int, list[Disk]]]:
     by_signature: dict[int, list[Disk]] = defaultdict(list)
     by_guid: dict[str, list[Disk]] = defaultdict(list)
     for disk in view.survey.disks:
@@ -39,6 +56,12 @@ def _duplicates(view: View) -> Iterator[Issue]:
             by_signature[disk.table.signature].append(disk)
         for guid in {disk.table.disk_guid, *(p.unique_guid for p in disk.table.partitions)} - {None}:
             by_guid[str(guid)].append(disk)
+    return by_guid, by_signature
+
+
+def _duplicates(view: View) -> Iterator[Issue]:
+    """Two disks of one identity: Windows takes one of them offline, and a boot manager may start the wrong one."""
+    by_guid, by_signature = _identities(view)
     for signature, disks in by_signature.items():
         if len(disks) > 1:
             names = ", ".join(d.path for d in disks)

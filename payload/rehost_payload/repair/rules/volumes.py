@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rehost_payload.formats.bcd_devices import VhdDevice, walk_devices
+from rehost_payload.formats.gpt import LDM_DATA
 from rehost_payload.repair.issue import Issue
 from rehost_payload.repair.model import Finding, Severity
 from rehost_payload.repair.view import View
 from rehost_payload.survey.model import FileSystem, HiveState, Volume
+
+_MBR_DYNAMIC = "42"
 
 
 def rules(view: View) -> Iterator[Issue]:
@@ -26,6 +29,10 @@ def rules(view: View) -> Iterator[Issue]:
             yield Issue(
                 Finding("volume.dirty", Severity.INFO, v.id, {"volume": v.id}, (f"{_line(v)}: {what}",))
             )
+        other = _other_half(view, v)
+        if other is not None:
+            params, evidence = {"volume": v.id, "other": other.id}, (_line(v), _line(other))
+            yield Issue(Finding("volume.mirrored", Severity.WARNING, v.id, params, evidence))
         if v.unreadable and v.file_system is not FileSystem.BITLOCKER and not _expected(v):
             params = {"volume": v.id, "reason": v.unreadable}
             yield Issue(Finding("volume.unreadable", Severity.INFO, v.id, params, (_line(v),)))
@@ -48,6 +55,21 @@ def rules(view: View) -> Iterator[Issue]:
                     (f"{w.volume} {hive}: {w.system_hive.value}",),
                 )
             )
+
+
+def _other_half(view: View, volume: Volume) -> Volume | None:
+    """The other half of a mirrored volume of dynamic disks. The boot volume keeps a partition of its own there, in which
+    its file system can be read like any other."""
+    if not volume.serial or not _is_dynamic(view, volume):
+        return None
+    same = (volume.file_system, volume.serial)
+    others = (v for v in view.survey.volumes if v.disk != volume.disk and (v.file_system, v.serial) == same)
+    return next((v for v in others if _is_dynamic(view, v)), None)
+
+
+def _is_dynamic(view: View, volume: Volume) -> bool:
+    partition = view.partition_of(volume)
+    return partition is not None and partition.type in (LDM_DATA, _MBR_DYNAMIC)
 
 
 def _in_virtual_disk(view: View) -> bool:
