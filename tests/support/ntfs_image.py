@@ -56,6 +56,7 @@ def _load() -> ctypes.CDLL:
         "ntfs_attr_pclose": (ctypes.c_int, [pointer]),
         "ntfs_volume_write_flags": (ctypes.c_int, [pointer, ctypes.c_uint16]),
         "ntfs_set_ntfs_attrib": (ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]),
+        "ntfs_inode_set_times": (ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]),
         "ntfs_set_ntfs_reparse_data": (
             ctypes.c_int,
             [pointer, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int],
@@ -185,6 +186,15 @@ class NtfsImage:
                 self._fail(f"cannot extend {path}")
         finally:
             _ntfs().ntfs_attr_close(attribute)
+
+    def set_times(self, path: str, created: int, modified: int) -> None:
+        """FILETIME, as a program sets them; that the file was changed is noted with the time of now."""
+        inode = self._inode(path)
+        try:
+            if _ntfs().ntfs_inode_set_times(inode, struct.pack("<QQ", created, modified), 16, 0):
+                self._fail(f"cannot set the times of {path}")
+        finally:
+            _ntfs().ntfs_inode_close(inode)
 
     def write_pieces(self, path: str, pieces: Mapping[int, bytes]) -> None:
         """Writes at the given offsets of an existing file; what lies between stays a hole."""

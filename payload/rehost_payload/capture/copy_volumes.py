@@ -53,7 +53,7 @@ class VolumeOpener:
         metadata = reader.metadata(file.source.path)
         if metadata is None:
             raise FileNotFoundError(f"{file.original} is not there any more")
-        identity = f"{metadata.file_id}/{metadata.size}/{metadata.modified}"
+        identity = f"{metadata.file_id}/{metadata.size}/{metadata.modified}/{metadata.changed}"
         return OpenSource(reader.open(file.source.path), identity, disk.info.sector_size)
 
     def _reader(self, source: ByteSource, disk: DiskHandle, place: Place) -> FileSystemReader:

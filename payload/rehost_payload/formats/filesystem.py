@@ -51,6 +51,7 @@ class FileMetadata:
     Times are FILETIME (100 ns since 1601, UTC), 0 where there is none; FAT keeps local time, which is taken as UTC.
     ``file_id`` is NTFS' file reference, another one for another file of the same name. ``security`` is the
     self-relative security descriptor. ``unreadable`` is the code of UnreadableFile where `open` would raise it.
+    ``changed`` is when anything about the file was changed, which programs do not set back as they do ``modified``.
     """
 
     name: str
@@ -63,6 +64,7 @@ class FileMetadata:
     reparse_tag: int = 0
     security: bytes | None = None
     unreadable: str | None = None
+    changed: int = 0
 
 
 class FileSystemReader(ABC):

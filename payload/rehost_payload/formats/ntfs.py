@@ -549,6 +549,7 @@ class NtfsVolume(FileSystemReader):
             *(standard.attributes, record.sequence << 48 | number, stat.reparse_tag),
             self._security(record, standard.security_id),
             unreadable,
+            standard.changed,
         )
 
     def _security(self, record: Record, number: int) -> bytes | None:

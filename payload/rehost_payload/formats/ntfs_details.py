@@ -26,10 +26,12 @@ _DESCRIPTOR_LARGEST = 0x10000
 
 
 class Standard(NamedTuple):
-    """$STANDARD_INFORMATION. Times are FILETIME; ``security_id`` is 0 before NTFS 3.0."""
+    """$STANDARD_INFORMATION. Times are FILETIME; ``changed`` is that of anything about the file. ``security_id`` is 0
+    before NTFS 3.0."""
 
     created: int
     modified: int
+    changed: int
     attributes: int
     security_id: int
 
@@ -37,10 +39,10 @@ class Standard(NamedTuple):
 def parse_standard(value: bytes) -> Standard:
     if len(value) < 48:
         raise FormatError("NTFS $STANDARD_INFORMATION", f"{len(value)} bytes")
-    created, modified = struct.unpack_from("<QQ", value)
+    created, modified, changed = struct.unpack_from("<QQQ", value)
     (attributes,) = struct.unpack_from("<I", value, 32)
     security = struct.unpack_from("<I", value, 52)[0] if len(value) >= 72 else 0
-    return Standard(created, modified, attributes, security)
+    return Standard(created, modified, changed, attributes, security)
 
 
 def link_target(reparse: bytes) -> str | None:

@@ -7,16 +7,20 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from rehost_payload.capture.copy import run_copy
+from rehost_payload.capture.copy_source import fingerprint
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.judge import verify_capture
 from rehost_payload.capture.manifest import from_json
 from rehost_payload.capture.model import CaptureFile, CaptureUnit, Role, SourceRef
+from rehost_payload.formats.filesystem import FileMetadata
+from rehost_payload.formats.ntfs import NtfsVolume
+from rehost_payload.formats.source import SliceSource
 from rehost_payload.repair.model import Verdict, VolumeRef
 from rehost_payload.system.capture_target import TargetInfo
 from rehost_payload.system.direct import DirectSource
@@ -166,3 +170,26 @@ def test_a_changed_file_has_another_identity(disk: DiskLayout) -> None:
     disks.write_file(disk, disk.partitions[0], "VMs/web/web.vhdx", b"other")
     with closing(open_image(disk.path)) as handle:
         assert VolumeOpener([handle]).open(first).identity != before
+
+
+def test_a_file_whose_time_was_set_back_has_another_identity(disk: DiskLayout) -> None:
+    """Same size, time, number and headers, other content: only the time that programs do not set tells it."""
+    path = "VMs/web/web.vmcx"
+    (file,) = [f for f in files(disk) if f.source.path.endswith("web.vmcx")]
+
+    def look() -> tuple[FileMetadata, str]:
+        with closing(open_image(disk.path)) as handle:
+            part = disk.partitions[0]
+            volume = NtfsVolume(SliceSource(handle, part.offset, part.size))
+            found = volume.metadata(file.source.path)
+            assert found is not None
+            return found, fingerprint(VolumeOpener([handle]).open(file))
+
+    before, was = look()
+    with disks.ntfs_volume(disk, disk.partitions[0]) as volume:
+        volume.write_pieces(path, {2000: b"other"})
+        volume.set_times(path, before.created, before.modified)
+    after, now = look()
+    assert replace(after, changed=0) == replace(before, changed=0)
+    assert after.changed > before.changed
+    assert now != was

@@ -157,7 +157,11 @@ def test_times_attributes_and_number_are_those_of_ntfsinfo(
         assert text
         return datetime.strptime(text[1], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
 
-    for ours, theirs in ((found.created, "File Creation Time"), (found.modified, "File Altered Time")):
+    for ours, theirs in (
+        (found.created, "File Creation Time"),
+        (found.modified, "File Altered Time"),
+        (found.changed, "MFT Changed Time"),
+    ):
         moment = filetime(ours)
         assert moment is not None
         assert moment.replace(microsecond=0) == stamp(theirs)
