@@ -89,7 +89,8 @@ class Bundle:
         for package in self.packages:
             if package.verified != VERIFIED:
                 why = "; ".join(package.problems[:3])
-                yield f"warning: {package.source} is not verified ({package.verified}): {why}"
+                what = "is not verified" if package.verified == NOT_VERIFIED else package.verified
+                yield f"warning: {package.source}: {what}: {why}"
 
     def described(self) -> dict[str, Any]:
         """For build.json."""

@@ -27,6 +27,12 @@ SIGNATURE = "verify.driver-signature"
 _PASS, _FAIL, _UNKNOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
 _FIRST_WITH_DATABASE = 9200  # Windows 8, Server 2012
 _MICROSOFT = "Microsoft"  # where a chain of certificates leads, in the survey's words
+_LEADS_TO = {
+    "named Microsoft": "a certificate that bears Microsoft's name and is not known here",
+    "cross-signed": "a public authority for which Microsoft vouched until 2021",
+    "test": "a certificate for tests",
+    "other": "somebody else than Microsoft",
+}
 _AMD64 = 9  # PROCESSOR_ARCHITECTURE_AMD64
 _PROCESSORS = {"x86": 0, "x64": 9, "arm64": 12}
 # without one of these no disk becomes a volume; `volume` is a driver of its own since Windows 10
@@ -406,7 +412,10 @@ def _trusted(where: str, signer: SignerFacts | None) -> tuple[Verdict, str]:
         return _FAIL, f"{where}, whose signature is not valid: {signer.problem}"
     if signer.trust != _MICROSOFT:
         checked = f"{where} (checked), and the signature of {signer.name} is valid (checked)"
-        return _UNKNOWN, f"{checked}; that it leads to Microsoft is not known ({signer.trust})"
+        return (
+            _UNKNOWN,
+            f"{checked}; it leads to {_LEADS_TO.get(signer.trust, signer.trust)}: whether Windows accepts that is not known",
+        )
     return _PASS, f"{where}, signed by {signer.name}, whom Microsoft has certified"
 
 

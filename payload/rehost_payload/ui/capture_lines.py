@@ -59,7 +59,7 @@ def worth_measuring(prepared: Prepared) -> bool:
 def prepared_lines(prepared: Prepared, page: Page) -> list[str]:
     """Host, machines, findings, targets, estimate: everything before the question."""
     t, plan = page.t, prepared.plan
-    shown = CapturePage(t, page.width)
+    shown = CapturePage(t, page.width, page.ascii)
     out = shown.host(plan, prepared.found.settings)
     out += shown.machines(plan.units)
     if prepared.findings:

@@ -18,14 +18,15 @@ _WIDTHS = (25, 4, 6, 13, 13, 6, 10)  # the last is aligned to the right
 
 @dataclass(frozen=True)
 class CapturePage:
-    """Lays a capture's plan out in ``width`` columns. Nothing here writes anything."""
+    """Lays a capture's plan out in ``width`` columns. Nothing here writes anything. ``ascii`` is that of `Page`."""
 
     texts: Texts
     width: int = 79
+    ascii: bool = False
 
     @property
     def _page(self) -> Page:
-        return Page(Names(None, self.texts), self.width)
+        return Page(Names(None, self.texts), self.width, self.ascii)
 
     def plan(self, plan: CapturePlan, settings: HostSettings | None = None) -> list[str]:
         """Host, table of machines, what else is captured, findings."""

@@ -558,7 +558,8 @@ def _page(survey: Survey, texts: Texts) -> Page:
     from rehost_payload.ui.describe import Names
     from rehost_payload.ui.show import Page
 
-    return Page(Names(survey, texts), Console().width)
+    console = Console()
+    return Page(Names(survey, texts), console.width, not console.utf8)
 
 
 def _echo(lines: list[str]) -> None:

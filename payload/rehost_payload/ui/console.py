@@ -20,6 +20,7 @@ from rehost_payload.ui.texts import ascii_fold, clean
 
 MAX_LINE = 200
 _BUFFER = 4096
+_HEADING = 3  # lines: an empty one, the title, what underlines it
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]?|O.?|.?)", re.DOTALL)
 
 
@@ -77,6 +78,14 @@ def _descriptor(stream: TextIO) -> list[int]:
         return [stream.fileno()]
     except (AttributeError, OSError, ValueError):
         return []
+
+
+def _page_end(lines: list[str], start: int, end: int) -> int:
+    """Where a page that could go to ``end`` ends: not right behind a heading, whose text would be on the next."""
+    for at in range(end - 1, max(start, end - 1 - _HEADING), -1):
+        if not lines[at].strip():
+            return at
+    return end
 
 
 class Console:
@@ -153,8 +162,9 @@ class Console:
         rows = max(5, self.size[1] - 2)
         shown = 0
         while self.is_terminal and len(waiting) - shown > rows:
-            self.say_all(waiting[shown : shown + rows])
-            shown += rows
+            end = _page_end(waiting, shown, shown + rows)
+            self.say_all(waiting[shown:end])
+            shown = end
             if self.ask(more).lower() == "q":
                 shown = skip if shown < skip else len(waiting)
         self.say_all(waiting[shown:])

@@ -21,7 +21,7 @@ from rehost_payload.ui.console import Console, HungUp
 from rehost_payload.ui.fault import fault
 from rehost_payload.ui.lock import Busy, claim, is_claimed, state_folder, work_lock
 from rehost_payload.ui.progress import ProgressLine
-from rehost_payload.ui.texts import LANGUAGES, Texts, language_of
+from rehost_payload.ui.texts import CHOSEN, LANGUAGES, Texts, ascii_fold, language_of
 
 if TYPE_CHECKING:
     from rehost_payload.system.protocol import System
@@ -147,6 +147,7 @@ class Menu:
     def _draw(self) -> None:
         t = self.texts
         title = t("menu.title", version=__version__)
+        title = title if self.console.utf8 else ascii_fold(title)
         lines = ["", title, "=" * len(title)]
         if machine := self.host.machine():
             lines.append(t("menu.machine", machine=machine))
@@ -343,7 +344,8 @@ class Menu:
         self.texts = Texts(following)
 
     def _shell(self) -> None:
-        self.console.say(self.texts("menu.shell-hint"))
+        self.console.say_all(self.texts("menu.shell-hint").splitlines())
+        os.environ[CHOSEN] = self.texts.language
         try:
             self.host.shell()
         except HostError as e:

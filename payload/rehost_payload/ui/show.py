@@ -48,7 +48,7 @@ from rehost_payload.survey.model import Disk, Survey, Volume
 from rehost_payload.ui import describe
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.run import EXIT
-from rehost_payload.ui.texts import Texts
+from rehost_payload.ui.texts import Texts, ascii_fold
 
 _ORDER = (Severity.BLOCKER, Severity.FATAL, Severity.WARNING, Severity.INFO)
 # evidence of one group of findings on the screen; the report has all of it
@@ -58,10 +58,14 @@ _EVIDENCE_OF_DRIVERS = 8  # why each package at hand was or was not taken
 
 @dataclass(frozen=True)
 class Page:
-    """Lays text out in ``width`` columns. Nothing here writes anything."""
+    """Lays text out in ``width`` columns. Nothing here writes anything.
+
+    ``ascii``: for a console that shows ä as ae, which makes lines longer.
+    """
 
     names: Names
     width: int = 79
+    ascii: bool = False
 
     @property
     def t(self) -> Texts:
@@ -69,7 +73,7 @@ class Page:
 
     def wrap(self, text: str, indent: int = 0, hanging: int = 0) -> list[str]:
         return textwrap.wrap(
-            text,
+            ascii_fold(text) if self.ascii else text,
             self.width,
             initial_indent=" " * indent,
             subsequent_indent=" " * (indent + hanging),

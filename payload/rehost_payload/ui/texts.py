@@ -13,6 +13,8 @@ from rehost_payload.system.here import this_host
 
 LANGUAGES = ("en", "de")
 DEFAULT = "en"
+CHOSEN = "REHOST_LANG"
+"""The variable that tells the commands of the menu's shell which language was chosen in the menu."""
 _FOLDER = Path(__file__).parent / "texts"
 
 
@@ -59,13 +61,13 @@ def _fill(template: str, params: Mapping[str, object]) -> str:
 
 def language_of(*wishes: str | None, environment: Mapping[str, str] | None = None) -> str:
     """The first wish that we have ("de", "de-DE", "de_DE.UTF-8"), else the locale of the environment or of Windows,
-    else English."""
+    else English. What was chosen in the menu (`CHOSEN`) goes before all but the first wish, which is the command's own."""
     env = os.environ if environment is None else environment
     # as the locale's own order goes: the first that is set counts, even if it is "C"
     locale = env.get("LC_ALL") or env.get("LC_MESSAGES") or env.get("LANG")
     if not locale and environment is None:
         locale = this_host().language()
-    for wish in (*wishes, locale):
+    for wish in (*wishes[:1], env.get(CHOSEN), *wishes[1:], locale):
         if wish and (language := wish[:2].lower()) in LANGUAGES and not wish[2:3].isalpha():
             return language
     return DEFAULT

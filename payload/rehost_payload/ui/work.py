@@ -103,7 +103,7 @@ class Worker:
     # --- showing -------------------------------------------------------------------------------------------
 
     def page(self, survey: Survey | None) -> Page:
-        return Page(Names(survey, self.texts), self.console.width)
+        return Page(Names(survey, self.texts), self.console.width, not self.console.utf8)
 
     def show(self, lines: list[str], skip_to: int | None = None) -> None:
         """A page at a time where somebody reads along; see `Console.page`."""

@@ -170,9 +170,7 @@ def test_only_signatures_may_be_overridden(tmp_path: Path) -> None:
     (one,) = found.packages
     assert one.verified == "no"
     (note,) = found.notes()
-    assert note.startswith(
-        "warning: a/test-signed/exraid.inf is not verified (no): exraid.cat is test-signed"
-    )
+    assert note.startswith("warning: a/test-signed/exraid.inf: is not verified: exraid.cat is test-signed")
     assert "exraid.cat is test-signed" in one.problems[0]
     assert len(one.windows) == 7
     put(tmp_path / "a" / "wrong", sys=driver("x86"), signer=signing.test_signer())

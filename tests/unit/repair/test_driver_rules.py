@@ -482,7 +482,7 @@ OTHER = make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"another")
             lambda: catalog_for(IMAGE, unknown_signer()),
             IMAGE,
             Verdict.UNKNOWN,
-            "is valid (checked); that it leads to Microsoft is not known",
+            "is valid (checked); it leads to a certificate that bears Microsoft's name",
         ),
         # a signature inside, with and without a catalog beside it
         (

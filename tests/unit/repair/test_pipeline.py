@@ -9,7 +9,7 @@ import pytest
 
 from rehost_payload.repair.model import Choices, ResultWord, Verdict
 from rehost_payload.repair.session import run_survey
-from rehost_payload.survey.model import Firmware, FirmwareMode
+from rehost_payload.survey.model import Firmware, FirmwareBootEntry, FirmwareMode
 from support import disks, stores, windows
 from support.disks import PartitionSpec
 from support.image_system import ImageMachine
@@ -307,10 +307,13 @@ def test_damaged_primary_gpt(gpt, machine):
 def test_firmware_entry_is_made_and_undone(gpt, stick):
     from rehost_payload.repair.session import run_undo
 
-    firmware = Firmware(FirmwareMode.UEFI, variables_writable=True, boot_order=(3,))
+    other = FirmwareBootEntry(3, "UEFI Shell", True, None, None, "")
+    firmware = Firmware(FirmwareMode.UEFI, variables_writable=True, boot_entries=(other,), boot_order=(3,))
     machine = ImageMachine([gpt.path, stick.path], firmware, {"BootOrder": b"\3\0"})
     outcome = repair(machine)
-    assert "firmware.entry-missing" in found(outcome)
+    assert outcome.result.diagnosis_before is not None
+    missing = next(f for f in outcome.result.diagnosis_before.findings if f.id == "firmware.entry-missing")
+    assert missing.evidence == ("Boot0003 UEFI Shell: starts no file of a disk",)
     assert machine.variables["BootOrder"] == b"\0\0\3\0"
     assert "bootmgfw.efi".encode("utf-16-le") in machine.variables["Boot0000"]
     assert run_undo(machine).result.word is ResultWord.UNDONE

@@ -5,6 +5,7 @@ usage: menu_process.py ROOT STATE main|other IMAGE...    ROOT is a made-up / wit
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class RecordingHost(Host):
         (self.root / "power").write_text(how)
 
     def shell(self) -> None:
-        (self.root / "shell").touch()
+        (self.root / "shell").write_text(os.environ["REHOST_LANG"])
 
 
 def main() -> int:

@@ -112,6 +112,19 @@ def test_pages() -> None:
     assert "line 19" in out.getvalue()
 
 
+def test_a_heading_is_not_the_last_on_a_page() -> None:
+    console, out = on_terminal(b"\n")
+    lines = [*(f"line {i}" for i in range(5)), "", "Result", "------", "text", "more text"]
+    console.page(lines, "more? ")
+    assert out.getvalue() == "".join(f"{line}\n" for line in lines).replace("line 4\n", "line 4\nmore? ")
+
+
+def test_pages_of_empty_lines_come_to_an_end() -> None:
+    console, out = on_terminal(b"\n" * 8)
+    console.page([""] * 20, "more? ")
+    assert out.getvalue().replace("more? ", "") == "\n" * 20
+
+
 def test_the_rest_of_the_pages_can_be_skipped() -> None:
     console, out = on_terminal(b"Q\n")
     console.page([f"line {i}" for i in range(20)], "more? ")

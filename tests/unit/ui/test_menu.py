@@ -202,10 +202,13 @@ def test_line_noise_and_control_keys_do_nothing(medium: Make, server: DiskLayout
 def test_the_shell_comes_back(medium: Make, server: DiskLayout) -> None:
     machine = medium(server)
     child = machine.start()
-    choose(child, "x")
-    child.expect("Back in the menu")
-    child.expect(PROMPT)
-    assert (machine.root / "shell").exists()
+    choose(child, "l")
+    child.expect("Nummer oder Buchstabe")
+    child.sendline("x")
+    child.expect("ck im Men")
+    child.expect("Nummer oder Buchstabe")
+    # commands there speak the language that was chosen here
+    assert (machine.root / "shell").read_text() == "de"
     child.close()
 
 

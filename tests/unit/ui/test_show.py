@@ -52,7 +52,7 @@ from rehost_payload.ui.show import (
     split_error,
     title,
 )
-from rehost_payload.ui.texts import Texts
+from rehost_payload.ui.texts import Texts, ascii_fold
 
 from . import sample
 
@@ -165,6 +165,17 @@ def test_everything_fits_the_width(language: str, width: int) -> None:
     p = page(survey, language, width)
     lines = p.survey(survey) + p.diagnosis(diagnose(survey)) + p.plan(plan(survey))
     assert max(map(len, lines)) <= width
+
+
+def test_what_a_serial_line_makes_longer_fits_as_well() -> None:
+    """There ä is written as ae, ß as ss."""
+    text = "Größere Änderungen überprüfen, größere Änderungen überprüfen: " * 4
+    plain, folded = Page(Names(None, Texts("de")), 40), Page(Names(None, Texts("de")), 40, ascii=True)
+    assert max(len(ascii_fold(line)) for line in plain.wrap(text)) > 40
+    assert max(len(ascii_fold(line)) for line in folded.wrap(text)) <= 40
+    *_, title, rule = folded.heading("Prüfung")
+    assert ascii_fold(title) == "Pruefung"
+    assert rule == "--------"
 
 
 VOLUME = VolumeRef("/dev/sda", sample.MIB, 100 * sample.MIB, "fat32")

@@ -210,6 +210,9 @@ def test_parameters_are_not_formatted_again() -> None:
         ((), {"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, "en"),
         (("fr",), {"LANG": "de_DE"}, "de"),
         (("den",), {}, "en"),
+        # what was chosen in the menu: over all but what the command itself was told
+        ((None, "en"), {"REHOST_LANG": "de", "LANG": "C"}, "de"),
+        (("en",), {"REHOST_LANG": "de"}, "en"),
         ((), {}, "en"),
     ],
 )

@@ -40,7 +40,9 @@ def _entry(view: View, esp: Volume) -> Iterator[Issue]:
     fallback = any(view.boot_file(esp, "\\EFI\\Boot\\" + name) for name in FALLBACK_NAMES.values())
     weight = Severity.WARNING if fallback else Severity.FATAL
     evidence = tuple(
-        f"Boot{e.id:04X} {e.description}: {e.partition_guid} {e.path}" for e in firmware.boot_entries
+        f"Boot{e.id:04X} {e.description}: {' '.join(filter(None, where)) or 'starts no file of a disk'}"
+        for e in firmware.boot_entries
+        for where in [(e.partition_guid, e.path)]
     )
     params = {"volume": esp.id}
     fixes = _new_entry(view, esp) if firmware.variables_writable else ()
