@@ -88,7 +88,11 @@ class GptCopy:
 @dataclass(frozen=True)
 class Gpt:
     """What a disk holds. At least one of ``primary`` and ``backup`` is there; a missing one has its problem
-    named."""
+    named.
+
+    ``outdated``: the primary is bad, but its entries are partitions, and others than the backup's: this may be left from
+    an older table, as behind the copy of a smaller disk.
+    """
 
     sector_size: int
     total_sectors: int
@@ -96,6 +100,7 @@ class Gpt:
     backup: GptCopy | None
     entries: tuple[GptEntry, ...]
     problems: tuple[str, ...]
+    outdated: bool = False
 
     @property
     def table(self) -> GptCopy:
@@ -143,8 +148,25 @@ def parse(source: ByteSource, sector_size: int) -> Gpt:
         problems.append("primary and backup GPT differ")
     chosen = primary or backup
     assert chosen is not None
+    outdated = primary is None and _others(source.read_at(2 * sector_size, len(chosen.array)), chosen, total)
+    if outdated:
+        problems.append("the damaged primary GPT has other partitions than the backup")
     entries = _entries(chosen, total, problems)
-    return Gpt(sector_size, total, primary, backup, entries, tuple(problems))
+    return Gpt(sector_size, total, primary, backup, entries, tuple(problems), outdated)
+
+
+def _others(array: bytes, copy: GptCopy, total: int) -> bool:
+    """Whether an entry array without a good header makes sense, and is another than that of ``copy``."""
+    if array == copy.array or len(array) != len(copy.array):
+        return False
+    used = 0
+    for start in range(0, len(array), copy.entry_size):
+        kind, _, first, last, _, _ = _ENTRY.unpack_from(array, start)
+        if any(kind):
+            used += 1
+            if not 0 < first <= last < total:
+                return False
+    return used > 0
 
 
 def _alternate(source: ByteSource, sector_size: int) -> int | None:

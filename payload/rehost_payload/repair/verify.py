@@ -112,7 +112,7 @@ class _Walk:
     def _starts(self) -> Iterator[_Start]:
         """ESPs and active partitions of disks that are not the medium we run from, the likeliest first."""
         found: list[tuple[tuple[bool, ...], _Start]] = []
-        windows = {w.volume for w in self._survey.windows}
+        windows = {w.volume for w in self._survey.windows if self._choices.windows in (None, w.id)}
         with_windows = {v.disk for v in self._survey.volumes if v.id in windows}
         here = any(d.id in with_windows and not _may_go(d) for d in self._survey.disks)
         for disk in self._survey.disks:

@@ -154,6 +154,7 @@ class PartitionTable:
     partitions: tuple[Partition, ...] = ()
     primary_ok: bool = True  # GPT: primary header and array have right CRCs
     backup_ok: bool = True  # GPT: the same of the backup
+    outdated: bool = False  # GPT: the backup is all there is, and may be that of an older table
     boot_code: BootCode = BootCode.NONE  # in the first 440 bytes of the disk
     problems: tuple[str, ...] = ()
 

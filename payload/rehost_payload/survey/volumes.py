@@ -78,6 +78,7 @@ def partition_table(table: DiskTable, disk_id: str, handle: DiskHandle) -> Parti
             partitions=partitions,
             primary_ok=table.gpt.primary is not None,
             backup_ok=table.gpt.backup is not None,
+            outdated=table.gpt.outdated,
             boot_code=BootCode(record.boot_code) if record else BootCode.NONE,
             problems=table.problems,
         )

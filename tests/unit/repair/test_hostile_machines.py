@@ -269,3 +269,58 @@ def test_half_of_a_mirrored_dynamic_volume_is_not_written(
     assert (image_hash(disk), image_hash(other)) == before
     # the other half is away: Windows takes it as failed, and makes it anew
     assert repair(machine(disk)).result.word is ResultWord.REPAIRED
+
+
+# --- partition tables ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_of_an_earlier_life_is_not_put_over_the_damaged_one(
+    gpt: DiskLayout, machine: Callable[..., ImageMachine]
+) -> None:
+    """Behind the copy of a smaller disk stands the backup of what was on this one before."""
+    entries = disks.read_bytes(gpt.path, 1024, 128 * 128)
+    earlier = replace(gpt.partitions[0], role="old", offset=64 * MIB, size=32 * MIB)
+    disks.write_gpt(replace(gpt, disk_guid=disks.derived_guid("old", "disk"), partitions=(earlier,)))
+    disks.write_bytes(gpt.path, 1024, entries)
+    disks.damage_gpt(gpt, primary=True)
+    before = image_hash(gpt)
+    outcome = repair(machine(gpt))
+    assert "disk.gpt-primary-damaged" in found(outcome)
+    assert outcome.result.word is ResultWord.NOT_REPAIRED, outcome.result
+    assert image_hash(gpt) == before
+
+
+@pytest.mark.parametrize("array", [True, False])
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_damaged_table_is_still_made_from_its_copy(
+    array: bool, sector: int, tmp_path: Path, machine: Callable[..., ImageMachine]
+) -> None:
+    disk = windows.gpt_server(tmp_path / "server.img", sector_size=sector, recovery=False)
+    good = disks.read_bytes(disk.path, 0, 6 * 4096)
+    disks.damage_gpt(disk, primary=True, array=array)
+    assert repair(machine(disk)).result.word is ResultWord.REPAIRED
+    assert disks.read_bytes(disk.path, 0, 6 * 4096) == good
+
+
+def test_a_data_disk_without_a_good_table_does_not_stop_the_repair(
+    gpt: DiskLayout, tmp_path: Path, machine: Callable[..., ImageMachine]
+) -> None:
+    data = disks.make_gpt_disk(tmp_path / "data.img", extra=(PartitionSpec("data", 32 * MIB, "ntfs"),))
+    disks.damage_gpt(data, primary=True, backup=True)
+    before = image_hash(data)
+    outcome = repair(machine(windows.restored(gpt), data))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert image_hash(data) == before
+
+
+# --- the chosen Windows --------------------------------------------------------------------------------------------
+
+
+def test_the_chosen_windows_is_judged(gpt: DiskLayout, tmp_path: Path) -> None:
+    """The other disk has a healthy one, which starts as well as ever."""
+    broken = windows.gpt_server(tmp_path / "broken.img", recovery=False)
+    windows.delete_store(broken)
+    survey = survey_machine(ImageMachine([gpt.path, broken.path]))
+    assert verify(survey).chain is Verdict.PASS
+    (chosen,) = [w.id for w in survey.windows if w.volume.startswith("disk1")]
+    assert verify(survey, Choices(windows=chosen)).chain is Verdict.FAIL

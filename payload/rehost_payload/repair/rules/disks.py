@@ -24,9 +24,11 @@ def rules(view: View) -> Iterator[Issue]:
         evidence = disk.table.problems or (disk.path,)
         params = {"disk": disk.path}
         if not disk.table.primary_ok:
+            sure = disk.table.backup_ok and not disk.table.outdated
             fix = RebuildGpt(view.disk_ref(disk), "primary", "disk.gpt-primary-damaged")
             yield Issue(
-                Finding("disk.gpt-primary-damaged", Severity.WARNING, disk.id, params, evidence, True), (fix,)
+                Finding("disk.gpt-primary-damaged", Severity.WARNING, disk.id, params, evidence, sure),
+                (fix,) if sure else (),
             )
         elif not disk.table.backup_ok:
             # usual after a restore to a larger disk; Windows puts it right itself
