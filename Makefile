@@ -1,5 +1,5 @@
 # The two commands of the README, and the checks. Each installs what is missing first (tools/setup.sh).
-.PHONY: iso test check quick clean
+.PHONY: iso test check quick fuzz clean
 
 iso:
 	@tools/setup.sh iso
@@ -15,6 +15,11 @@ test:
 quick:
 	@tools/setup.sh test
 	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not e2e and not msboot"
+
+# the property tests with examples that no run has tried before; the other runs try the same ones every time
+fuzz:
+	@tools/setup.sh test
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=fresh
 
 check:
 	@tools/setup.sh test

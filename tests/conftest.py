@@ -16,8 +16,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import msboot, product, qemu, tables
+from support import examples, msboot, product, qemu, tables
 from support.tables import Table
+
+examples.load_profiles()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,7 +92,10 @@ class Menu:
             self._draw()
             self._look.start()
             while not self._leave:
-                self._one_choice()
+                with suppress(
+                    KeyboardInterrupt
+                ):  # pressed while something was being shown: the prompt comes again
+                    self._one_choice()
         except HungUp:
             if self.console.is_terminal:
                 time.sleep(2)  # init starts us again: not in a tight circle

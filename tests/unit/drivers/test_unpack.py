@@ -381,7 +381,10 @@ def test_what_a_program_must_not_do(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     (tmp_path / "d.cab").write_bytes(b"MSCF" + bytes(100))
-    limits = Limits(total=1 << 20, file=1 << 20, count=50, seconds=1)
+    seconds = (
+        1 if script.startswith("sleep") else 300
+    )  # the others end by what they do, on a busy computer too
+    limits = Limits(total=1 << 20, file=1 << 20, count=50, seconds=seconds)
     message = refusal(tmp_path / "d.cab", limits)
     assert any(t in message for t in text.split("|")), message
 

@@ -68,7 +68,7 @@ def test_every_format_gives_the_same_survey(
     before = children()
     image = convert(server, tmp_path / f"disk.{kind}", kind, *options)
     assert plain(survey_images([image])) == plain(survey_images([server.path]))
-    assert children() == before
+    assert not children() - before
     assert list(tmp_path.glob("rehost-*")) == []
 
 
@@ -93,12 +93,12 @@ def test_processes_end_whatever_happens(server: DiskLayout, tmp_path: Path) -> N
     def interrupted() -> None:
         with ImageSystem([image, image]) as system:
             assert len(system.disks()) == 2
-            assert len(children()) == len(before) + 2
+            assert len(children() - before) == 2
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert children() == before
+    assert not children() - before
 
 
 @needs_qemu
@@ -110,7 +110,7 @@ def test_damaged_images_say_so(tmp_path: Path) -> None:
         survey_images([image])
     assert error.value.code == "image"
     assert str(image) in error.value.detail
-    assert children() == before
+    assert not children() - before
 
 
 def test_missing_tool_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = children()
     with pytest.raises(SystemError_, match="does not answer"):
         NbdDisk(tmp_path / "x", "qcow2")
-    assert children() == before
+    assert not children() - before
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "short"])
@@ -206,7 +206,7 @@ def test_a_broken_nbd_server_is_an_error(tmp_path: Path, answer: bytes) -> None:
     thread.start()
     try:
         with pytest.raises(NbdError):
-            NbdClient(path, timeout=5)
+            NbdClient(path)
     finally:
-        thread.join(5)
+        thread.join()
         server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from support.disks import DiskLayout, PartitionSpec
 PROGRAM = Path(__file__).with_name("menu_process.py")
 MIB = 1 << 20
 PROMPT = "then Enter: "
+PATIENCE = 300.0
+"""Seconds for what will come, however busy the computer is; only what never comes takes so long."""
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +53,16 @@ def write_answer(stick: DiskLayout, text: str) -> None:
     disks.write_file(stick, stick["stick"], "rehost.toml", text.encode())
 
 
+class Terminal(pexpect.spawn):
+    def close(self, force: bool = True) -> None:
+        """pexpect gives the process some tenths of a second to go, and then complains."""
+        if not self.closed:
+            if not self.flag_eof:
+                self.kill(signal.SIGKILL)
+            self.wait()
+        super().close(force)
+
+
 @dataclass
 class Medium:
     """The recovery system as the menu sees it. ``console`` collects what is announced."""
@@ -60,15 +73,15 @@ class Medium:
 
     def start(
         self, *, role: str = "main", cmdline: str | None = None, encoding: str = "utf-8", rows: int = 200
-    ) -> pexpect.spawn:
+    ) -> Terminal:
         if cmdline is not None:
             (self.root / "proc/cmdline").write_text(cmdline)
         arguments = [str(PROGRAM), str(self.root), str(self.state), role, *map(str, self.images)]
-        child = pexpect.spawn(
+        child = Terminal(
             sys.executable,
             arguments,
             encoding=encoding,
-            timeout=30,
+            timeout=PATIENCE,
             dimensions=(rows, 80),  # tall: no paging
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )

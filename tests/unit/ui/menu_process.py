@@ -28,8 +28,22 @@ class RecordingHost(Host):
         (self.root / "shell").write_text(os.environ["REHOST_LANG"])
 
 
+class PressedConsole(Console):
+    """``order``, a file, holds some words: Ctrl-C is pressed when they are to be written, once."""
+
+    order: Path
+
+    def write(self, text: str) -> None:
+        if self.order.exists() and self.order.read_text() in text:
+            self.order.unlink()
+            raise KeyboardInterrupt
+        super().write(text)
+
+
 def main() -> int:
     root, state, role, *images = sys.argv[1:]
+    console = PressedConsole()
+    console.order = Path(root) / "pressed"
 
     def fail(what: str, where: str) -> None:
         """ROOT/fail holds "kind path-ending": that write is answered as if Ctrl-C had been pressed."""
@@ -43,7 +57,7 @@ def main() -> int:
         return ImageMachine([Path(i) for i in images], fail=fail)
 
     return Menu(
-        Console(), make_system, RecordingHost(Path(root)), folder=Path(state), main=role == "main"
+        console, make_system, RecordingHost(Path(root)), folder=Path(state), main=role == "main"
     ).run()
 
 
