@@ -68,7 +68,7 @@ def runtime() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder, "python")
-            _assemble(_wheel(), made)
+            _assemble(wheel(WHEEL, f"cp{_TAG}-"), made)
             try:
                 made.rename(target)
             except OSError:  # another process was quicker
@@ -86,9 +86,10 @@ def embeddable_zip(target: Path) -> Path:
     return target
 
 
-def _wheel() -> Path:
-    known = sorted(cache().glob(f"{WHEEL.replace('==', '-')}-cp{_TAG}-*.whl"))
-    return known[0] if known else wheels([WHEEL])[0]
+def wheel(requirement: str, tag: str = "") -> Path:
+    """A wheel for Windows ("name==1.0"), from the cache or PyPI. Raises Unavailable."""
+    known = sorted(cache().glob(f"{requirement.replace('==', '-')}-{tag}*.whl"))
+    return known[0] if known else wheels([requirement])[0]
 
 
 def wheels(requirements: Sequence[str], minor: str = _MINOR, *, alone: bool = True) -> list[Path]:

