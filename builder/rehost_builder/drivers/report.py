@@ -18,6 +18,7 @@ _WORDS = {
 }
 _COLUMN = 13
 _FEW = 8  # controllers that are listed without -v
+_SOME = 20  # reasons, likewise
 
 
 def as_text(
@@ -64,7 +65,19 @@ def _table(report: PackageReport, catalogue: tuple[Controller, ...], verbose: bo
         said.update(verdict.reasons)
     for i, ((level, reasons), years) in enumerate(groups.items()):
         yield _line("" if i else "Windows", f"Server {', '.join(years)}: {_WORDS[level]}")
-        yield from (_line("", f"  {reason}") for reason in reasons)
+        listed = reasons if verbose else reasons[:_SOME]
+        yield from (_line("", f"  {reason}") for reason in listed)
+        if len(listed) < len(reasons):
+            yield _line("", f"  and {len(reasons) - len(listed)} more (-v)")
+    lines = list(_statements(report, said, verbose))
+    shown = lines if verbose else lines[:_SOME]
+    yield from shown
+    if len(shown) < len(lines):
+        yield _line("", f"and {len(lines) - len(shown)} more (-v)")
+
+
+def _statements(report: PackageReport, said: set[str], verbose: bool) -> Iterator[str]:
+    """What was checked and is not among the verdicts' reasons; what passed with ``verbose`` only."""
     offered = frozenset(t.build for t in report.offered)
     for check in report.checks:
         concerned = check.builds & offered

@@ -14,12 +14,12 @@ from enum import Enum
 from pathlib import Path
 
 from rehost_payload.drivers.binary import BOOT_LIBRARIES, Binary, read_binary
-from rehost_payload.drivers.packages import Candidate, Refusal, find_infs, is_for, locate, not_copied
+from rehost_payload.drivers.packages import Candidate, Refusal, find_infs, is_for, locate, missing, not_copied
 from rehost_payload.drivers.releases import Release, releases_of
 from rehost_payload.formats.authenticode import file_digests, read_signature
 from rehost_payload.formats.catalog import Catalog, parse_catalog
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.inf import DriverVersion, Inf, Model, parse_inf
+from rehost_payload.formats.inf import DriverVersion, Inf, Model, is_guid, parse_inf
 from rehost_payload.formats.inf_install import FileCopy, Install, source_files
 from rehost_payload.formats.inf_rank import PciDevice
 from rehost_payload.formats.inf_target import SERVERS, WORKSTATION, Target, target_of
@@ -274,6 +274,8 @@ class _Package:
         builds = [t.build for t in self.targets if self.models[t.build]]
         boot = [b for b in builds if any(_boot_driver(i) for i in self.used_by(b))]
         other = self._other(builds, boot)
+        if boot:
+            self._class()
         if builds:
             catalog = self._catalog()
             self._vouched(self.path.name, self.data, catalog, None)
@@ -351,6 +353,15 @@ class _Package:
             return Verdict(target, Level.FAIL, ("installs no boot driver there",))
         reasons = [f"[{s.name}] {why}" for c in self.inf.choices(target) for s, why in c.refused]
         return Verdict(target, Level.FAIL, tuple(dict.fromkeys(reasons)) or ("the INF has no models for it",))
+
+    def _class(self) -> None:
+        """Windows finds the devices of an INF by its class."""
+        guid, name = self.inf.version.class_guid, self.inf.version.class_name
+        if not guid:
+            which = f"a class that is not known ({name})" if name else "no class"
+            self.say(self.path.name, Level.FAIL, f"names {which} and no ClassGuid: Windows cannot install it")
+        elif not is_guid(guid):
+            self.say(self.path.name, Level.FAIL, f"names {guid!r} as its ClassGuid, which is none")
 
     # --- catalog -------------------------------------------------------------------------------------------
 
@@ -505,7 +516,7 @@ class _Package:
                 continue
             found = locate(self.path.parent, file.source)
             if found is None:
-                self.say(file.source, Level.FAIL, "is missing", builds)
+                self.say(file.source, Level.FAIL, missing(self.path.parent, file.source), builds)
                 continue
             self.files[file.source] = None
             try:

@@ -157,15 +157,15 @@ def _choose(
     models = tuple(inf.models(target))
     if sum(len(m.ids) for m in models) > MAX_IDS:
         raise InjectError("too-large", f"{name} has more than {MAX_IDS} IDs")
-    best = list(_best(models, hardware_ids))
-    if not best:
-        raise InjectError("no-model", _why_no_model(inf, hardware_ids, target))
     notes: list[str] = []
     others = _included(inf, read, notes)
     installs = {
         section.lower(): inf.install(section, target.architecture, others)
         for section in dict.fromkeys(m.install_section for m in models)
     }
+    best = list(_best(models, installs, hardware_ids))
+    if not best:
+        raise InjectError("no-model", _why_no_model(inf, hardware_ids, target))
     for file in (f for install in installs.values() for f in install.files):
         if file.problem is not None:
             raise InjectError("unsafe-path", file.problem)
@@ -205,7 +205,9 @@ def _choose(
 # --- models ------------------------------------------------------------------------------------------------
 
 
-def _best(models: Sequence[Model], hardware_ids: Sequence[str]) -> Iterator[Model]:
+def _best(
+    models: Sequence[Model], installs: Mapping[str, Install], hardware_ids: Sequence[str]
+) -> Iterator[Model]:
     """For each device among the IDs the model that Windows would take."""
     devices: dict[str, list[str]] = {}
     for device_id in hardware_ids:
@@ -219,7 +221,11 @@ def _best(models: Sequence[Model], hardware_ids: Sequence[str]) -> Iterator[Mode
         for owner in owners:
             devices.setdefault(owner, []).append(device_id)
     for ids in devices.values():
-        found = [(hit.score, n) for n, m in enumerate(models) if (hit := match_ids(m, ids, ()))]
+        found = [
+            (hit.score, n)
+            for n, m in enumerate(models)
+            if (hit := match_ids(m, ids, ())) and installs[m.install_section.lower()].excludes(ids) is None
+        ]
         if found:
             yield models[min(found)[1]]
 

@@ -125,6 +125,8 @@ def configuration(install: Install, key: Path, target: Target) -> Iterator[HiveE
     yield number(key, "ConfigFlags", 0)
     if install.includes:
         yield texts(key, "IncludedInfs", dict.fromkeys(i.lower() for i in install.includes))
+    if install.exclude_ids:
+        yield texts(key, "ExcludeIds", install.exclude_ids)
     for name, services in install.filters.items():
         yield texts(key, name, (s for s in services if s))
     yield from entry_edits((e for e in install.hardware if _of_device(e)), (*key, "Device"))

@@ -153,6 +153,15 @@ def judge_inf(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candid
         return _no_model(path, inf, device, target)
     if inf.version.extension:
         return Refusal(path, "an Extension INF: it adds to another package's driver and is none itself", True)
+    own = (*device.hardware_ids, *device.compatible_ids)
+    sections = dict.fromkeys(m.install_section for _, m, _ in matches)
+    excluded = {
+        n: i for n in sections if (i := inf.install(n, target.architecture).excludes(own)) is not None
+    }
+    matches = [found for found in matches if found[1].install_section not in excluded]
+    if not matches:
+        section, one = next(iter(excluded.items()))
+        return Refusal(path, f"[{section}] excludes {one}", True)
     # a model that fits for certain, then the best ID; of several Windows takes the first
     certain, model, match = min(matches, key=lambda m: (not m[0], m[2].score))
     subsystems = (
@@ -244,7 +253,7 @@ def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
         return reason
     for file in install.files:
         if locate(path.parent, file.source) is None:
-            return f"{file.source} is missing: the package is incomplete"
+            return f"{file.source} {missing(path.parent, file.source)}"
     return None
 
 
@@ -254,6 +263,14 @@ def not_copied(install: Install) -> Iterator[str]:
     for service in install.services:
         if service.boot and (service.image_path or "").lower() not in copied:
             yield f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
+
+
+def missing(folder: Path, source: str) -> str:
+    """What is to be said of a file that `locate` does not find: on installation disks files are compressed (x.sy_)."""
+    compressed = locate(folder, f"{source[:-1]}_")
+    if compressed is None:
+        return "is missing: the package is incomplete"
+    return f"is there only compressed, as {compressed.name}: unpack it (expand {compressed.name} {source.rpartition(chr(92))[2]})"
 
 
 def locate(folder: Path, source: str) -> Path | None:

@@ -34,6 +34,13 @@ _SIGNATURES = ("$windows nt$", "$chicago$", "$windows 95$")
 _DRIVER_VERSION = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10}){0,3}")
 _DATE = re.compile(r"([0-9]{1,2})[/-]([0-9]{1,2})[/-]([0-9]{4})")
 EXTENSION_CLASS = "{e2f84ce7-8efa-411c-aa69-97454ca4cb57}"
+CLASSES = {
+    "scsiadapter": "{4d36e97b-e325-11ce-bfc1-08002be10318}",
+    "hdc": "{4d36e96a-e325-11ce-bfc1-08002be10318}",
+    "diskdrive": "{4d36e967-e325-11ce-bfc1-08002be10318}",
+    "system": "{4d36e97d-e325-11ce-bfc1-08002be10318}",
+}
+"""Classes of storage drivers by name: what Windows takes where an INF gives the name alone."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class DriverVersion:
 
 @dataclass(frozen=True)
 class Version:
-    """[Version]. ``class_guid`` is in lower case with braces; ``catalogs`` by decoration, lower case, "" for none."""
+    """[Version]. ``class_guid`` is in lower case with braces, empty where neither it nor a known class is named;
+    ``catalogs`` by decoration, lower case, "" for none.
+    """
 
     provider: str
     class_name: str
@@ -180,8 +189,8 @@ def _version(text: InfText) -> tuple[Version, list[str]]:
     for name in catalogs.values():
         if unsafe_path(name) or "\\" in name or "/" in name:
             notes.append(f"CatalogFile {name!r} is no plain file name")
-    guid = section.first("ClassGuid").lower()
-    if guid and not re.fullmatch(r"\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}", guid):
+    guid = section.first("ClassGuid").lower() or CLASSES.get(section.first("Class").lower(), "")
+    if guid and not is_guid(guid):
         notes.append(f"ClassGuid {guid!r} is no GUID")
     version = Version(
         provider=section.first("Provider"),
@@ -193,6 +202,11 @@ def _version(text: InfText) -> tuple[Version, list[str]]:
         pnp_lockdown=number_of(section.first("PnpLockdown")) not in (None, 0),
     )
     return version, notes
+
+
+def is_guid(text: str) -> bool:
+    """ "{4d36e97b-e325-11ce-bfc1-08002be10318}", in lower case."""
+    return re.fullmatch(r"\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}", text) is not None
 
 
 def _driver_version(line: Line) -> tuple[DriverVersion, str | None]:

@@ -11,7 +11,7 @@ What is needed and not at hand is listed in `Install.unresolved`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rehost_payload.formats.errors import FormatError
@@ -159,6 +159,9 @@ class Install:
     hardware: tuple[RegistryEntry, ...]  # of .HW: the device's key
     files: tuple[FileCopy, ...]
     feature_score: int
+    exclude_ids: tuple[
+        str, ...
+    ]  # devices with one of these IDs are not installed by it, whatever matches besides
     driver_ver: Line | None
     includes: tuple[str, ...]
     needs: tuple[str, ...]
@@ -169,6 +172,11 @@ class Install:
     def function_driver(self) -> Service | None:
         """The service of the device; None for null drivers and for extensions."""
         return next((s for s in self.services if s.function_driver), None)
+
+    def excludes(self, ids: Iterable[str]) -> str | None:
+        """Which of a device's IDs it excludes."""
+        excluded = {i.lower() for i in self.exclude_ids}
+        return next((i for i in ids if i.lower() in excluded), None)
 
     @property
     def filters(self) -> dict[str, tuple[str, ...]]:
@@ -269,6 +277,7 @@ class _Reader:
             hardware=tuple(e for inf, s in hardware for e in self.registry(inf, s, needs=True)),
             files=tuple(f for inf, s in main for f in self.files(inf, s)),
             feature_score=score,
+            exclude_ids=tuple(dict.fromkeys(own.all_fields("ExcludeID"))) if own is not None else (),
             driver_ver=next(own.values("DriverVer"), None) if own is not None else None,
             includes=tuple(self.includes),
             needs=tuple(self.needs),
@@ -442,10 +451,19 @@ class _Reader:
                 if entry is not None:
                     disk = entry.field(3)
                     break
-            # both folders are written with and without a backslash in front; it means the package's top
-            parts = (disk.strip("\\"), line.field(1).strip("\\"), name)
-            return "\\".join(p for p in parts if p), True
-        return name, False
+            return _joined(disk, line.field(1), name), True
+        return _joined(name), False
+
+
+def _joined(*parts: str) -> str:
+    """A path in the package. Folders are written with and without a backslash in front, which means the package's top;
+    Windows takes slashes as well, and "." for the folder itself.
+    """
+    *folders, name = parts
+    if unsafe_path(name) or any(unsafe_path(p.lstrip("\\/")) for p in folders):
+        return "\\".join(p for p in parts if p)  # as written: whoever asks says what is wrong with it
+    names = "\\".join(parts).replace("/", "\\").split("\\")
+    return "\\".join(n for n in names if n not in ("", "."))
 
 
 def image_path(binary: str) -> str | None:

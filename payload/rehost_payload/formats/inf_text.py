@@ -2,7 +2,8 @@
 
 Follows Microsoft's "General Syntax Rules for INF Files" and "INF Strings Section":
 
-- encoding by byte order mark (UTF-16LE, UTF-16BE, UTF-8), else the ANSI code page of the package's author
+- encoding by byte order mark (UTF-16LE, UTF-16BE, UTF-8); UTF-16 without one where every second byte at the beginning is
+  NUL, as Windows guesses (IsTextUnicode); else the ANSI code page of the package's author
 - section names, keys and tokens have no case; sections of the same name are one section
 - ``;`` starts a comment outside quotes and %tokens%; ``""`` inside quotes is one quote; a closing quote may be missing
 - ``\\`` as the last visible character of a line, also before a comment, joins the next line
@@ -18,6 +19,7 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from rehost_payload.formats.errors import FormatError
 
@@ -63,10 +65,18 @@ class Section:
     name: str  # as first spelled
     lines: tuple[Line, ...]
 
+    @cached_property
+    def _by_key(self) -> dict[str, list[Line]]:
+        """Each file of a package is looked up here: without it a long list takes minutes."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            if line.key is not None:
+                found.setdefault(line.key.lower(), []).append(line)
+        return found
+
     def values(self, key: str) -> Iterator[Line]:
         """Every line with this key, in order; an INF may repeat a directive."""
-        wanted = key.lower()
-        return (line for line in self.lines if line.key is not None and line.key.lower() == wanted)
+        return iter(self._by_key.get(key.lower(), ()))
 
     def first(self, key: str) -> str:
         """The first field of the first line with this key, or an empty string."""
@@ -97,22 +107,36 @@ def decode(data: bytes, code_page: str = "cp1252") -> tuple[str, str]:
         (codecs.BOM_UTF8, "utf-8"),
     ):
         if data.startswith(mark):
-            body = data[len(mark) :]
-            try:
-                text = body.decode(encoding)
-            except UnicodeDecodeError as e:
-                raise FormatError(WHAT, f"is not {encoding}: {e.reason}", len(mark) + e.start) from None
+            text = _decoded(data, len(mark), encoding)
             break
     else:
+        if len(data) >= 8 and (guess := _UTF16.get(bytes(b == 0 for b in data[:8]))):
+            return _without_nul(_decoded(data, 0, guess)), guess
         encoding = code_page
         if code_page == "cp1252":
             text, _ = codecs.charmap_decode(data, "strict", _CP1252)
         else:
             text = data.decode(code_page, "replace")
+    return _without_nul(text), encoding
+
+
+_UTF16 = {b"\0\1" * 4: "utf-16-le", b"\1\0" * 4: "utf-16-be"}  # which of the first bytes are NUL
+
+
+def _decoded(data: bytes, start: int, encoding: str) -> str:
+    # half a character at the end is passed over, as by Windows: editors of old put a Ctrl-Z there
+    end = len(data) - (len(data) - start) % 2 if encoding.startswith("utf-16") else len(data)
+    try:
+        return data[start:end].decode(encoding)
+    except UnicodeDecodeError as e:
+        raise FormatError(WHAT, f"is not {encoding}: {e.reason}", start + e.start) from None
+
+
+def _without_nul(text: str) -> str:
     nul = text.find("\0")
     if nul >= 0:
         raise FormatError(WHAT, f"no text: a NUL character in line {text.count(chr(10), 0, nul) + 1}")
-    return text, encoding
+    return text
 
 
 def parse_text(data: bytes, *, language: int = ENGLISH, code_page: str = "cp1252") -> InfText:

@@ -171,7 +171,9 @@ def test_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "exraid.sys").unlink()
     report = judged(path)
     assert says(report, Level.FAIL, "is missing: the package is not signed")
-    assert [c.text for c in report.checks if c.file == "exraid.sys"] == ["is missing"]
+    assert [c.text for c in report.checks if c.file == "exraid.sys"] == [
+        "is missing: the package is incomplete"
+    ]
 
 
 def test_hostile_paths_are_not_followed(tmp_path: Path) -> None:
@@ -715,3 +717,33 @@ def test_no_room_for_what_is_unpacked_is_an_error_of_this_machine(
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr
+
+
+def test_a_class_that_windows_would_not_find(tmp_path: Path) -> None:
+    guid = "ClassGuid   = {4D36E97B-E325-11CE-BFC1-08002BE10318}\n"
+    assert guid in package()
+    for name, text, problem in (
+        ("known", package().replace(guid, ""), ""),
+        (
+            "none",
+            package().replace(guid, "").replace("= SCSIAdapter", "= Storage"),
+            "that is not known (Storage)",
+        ),
+        ("wrong", package().replace(guid, "ClassGuid = {4D36E97B}\n"), "names '{4d36e97b}' as its ClassGuid"),
+    ):
+        report = judged(put(tmp_path / name, inf=encoded(text)))
+        assert report.failed is bool(problem)
+        assert not problem or says(report, Level.FAIL, problem)
+
+
+def test_hundreds_of_reasons_do_not_fill_the_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pkcs7, "MICROSOFT", OURS)
+    listed = "\n".join(f"more{i}.sys" for i in range(300))
+    text = package(install="CopyFiles = @exraid.sys, List", more=f"[List]\n{listed}\n")
+    put(tmp_path, inf=encoded(text))
+    short = run(tmp_path).stdout
+    assert "and 280 more (-v)" in short
+    assert short.count("is missing") == 20
+    assert run("-v", tmp_path).stdout.count("is missing") == 300
+    (one,) = json.loads(run("--json", tmp_path).stdout)
+    assert sum("is missing" in c["text"] for c in one["checks"]) == 300

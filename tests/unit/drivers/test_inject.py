@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rehost_payload.drivers.inject import CATALOGS, STORE, inject
 from rehost_payload.drivers.inject_model import CODES, InjectError, Injection, Package
 from rehost_payload.drivers.inject_package import read_package, safe_name
-from rehost_payload.formats.hive import Hive
+from rehost_payload.formats.hive import Hive, SetValue, decode_strings
 from rehost_payload.formats.inf_target import Target, target_of
 from rehost_payload.system.hivex_edit import edit_hive
 from support import hives, infs
@@ -430,6 +430,18 @@ def test_services_that_cannot_start_a_server() -> None:
     )
     refused(package(service=infs.SERVICE.replace("%SERVICE_KERNEL_DRIVER%", "0x10")), "not-a-driver")
     refused(package(service=infs.SERVICE.replace("exraid,", "ex\\raid,")), "bad-inf")
+
+
+def test_ids_that_a_section_excludes() -> None:
+    """Stored beside the configuration, as Windows does; for the card itself there is nothing to be installed."""
+    other = r"PCI\VEN_9005&DEV_028F&SUBSYS_09009005"
+    install = f"CopyFiles = @exraid.sys\nExcludeID = {other}"
+    windows = Installation()
+    injection = windows.inject(package(install=install))
+    (edit,) = (e for e in injection.edits if isinstance(e, SetValue) and e.name == "ExcludeIds")
+    assert edit.key[-2:] == ("Configurations", "Card_Inst")
+    assert decode_strings(edit.data) == (other,)
+    refused(package(install=install.replace("09009005", "08009005")), "no-model")
 
 
 def test_another_drivers_file_and_service() -> None:

@@ -141,3 +141,31 @@ def test_a_whole_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / f"{i}.inf").write_bytes(b"")
     with pytest.raises(FormatError, match="more than 3 INF files"):
         list(find_infs([tmp_path]))
+
+
+def test_a_file_that_is_there_compressed_only(tmp_path: Path) -> None:
+    """As on installation disks of old; the next step is said."""
+    path = put(tmp_path, package(), without=("EXRAID.SYS",))
+    (tmp_path / "Exraid.sy_").write_bytes(b"SZDD")
+    assert refusal(path) == (
+        "exraid.sys is there only compressed, as Exraid.sy_: unpack it (expand Exraid.sy_ exraid.sys)"
+    )
+
+
+def test_a_card_that_the_package_excludes(tmp_path: Path) -> None:
+    card = r"PCI\VEN_9005&DEV_028F&SUBSYS_08009005"
+    excluding = f"CopyFiles = @exraid.sys\nExcludeID = {card}"
+    assert refusal(put(tmp_path / "a", package(install=excluding))) == f"[Card_Inst] excludes {card}"
+    # another section of the same package is for it
+    models = "\n".join(
+        rf"%Card.DeviceDesc% = {section}, PCI\VEN_9005&DEV_028F" for section in ("Card_Inst", "Other_Inst")
+    )
+    other = (
+        "[Other_Inst]\nCopyFiles = @exraid.sys\n[Other_Inst.Services]\nAddService = exraid, 2, Card_Service\n"
+    )
+    found = judge_one(
+        put(tmp_path / "b", package(models=models, install=excluding, more=other)), DEVICE, T2016
+    )
+    assert isinstance(found, Candidate)
+    assert found.section == "Other_Inst"
+    assert isinstance(judge_one(tmp_path / "a" / "exraid.inf", parse_pci("9005:028F"), T2016), Candidate)

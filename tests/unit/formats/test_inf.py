@@ -372,6 +372,57 @@ def test_hostile_paths_are_marked(copy: str, place: str, problem: str) -> None:
     assert problem in (file.problem or "")
 
 
+@pytest.mark.parametrize(
+    ("disk", "folder", "source"),
+    [
+        ("", "", "exraid.sys"),
+        (".", "", "exraid.sys"),
+        (r"\.", r".\x64", r"x64\exraid.sys"),
+        ("x64/a", "", r"x64\a\exraid.sys"),
+        (r"\x64", "a/./b/", r"x64\a\b\exraid.sys"),
+    ],
+)
+def test_folders_of_a_source(disk: str, folder: str, source: str) -> None:
+    text = package().replace("1 = %Disk%,,,", f'1 = %Disk%,,,"{disk}"')
+    text = text.replace("exraid.sys = 1", f'exraid.sys = 1,"{folder}"')
+    (file,) = read(text).install("Card_Inst").files
+    assert (file.source, file.problem) == (source, None)
+
+
+@pytest.mark.parametrize("folder", [r"..\..", "../..", r"a\..\..", "C:", r"x\C:\y"])
+def test_a_folder_outside_of_the_package_is_marked(folder: str) -> None:
+    for text in (
+        package().replace("exraid.sys = 1", f'exraid.sys = 1,"{folder}"'),
+        package().replace("1 = %Disk%,,,", f'1 = %Disk%,,,"{folder}"'),
+    ):
+        (file,) = read(text).install("Card_Inst").files
+        assert "the source" in (file.problem or "")
+
+
+def test_ids_that_a_section_excludes() -> None:
+    card = r"PCI\VEN_9005&DEV_028F&SUBSYS_08009005"
+    install = read(
+        package(install=f"CopyFiles = @exraid.sys\nExcludeID = {card}, PCI\\X\nExcludeID = PCI\\Y")
+    )
+    found = install.install("Card_Inst")
+    assert found.exclude_ids == (card, "PCI\\X", "PCI\\Y")
+    assert found.excludes(["PCI\\A", card.lower()]) == card.lower()
+    assert found.excludes(["PCI\\A"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "guid"),
+    [
+        ("SCSIAdapter", "{4d36e97b-e325-11ce-bfc1-08002be10318}"),
+        ("HDC", "{4d36e96a-e325-11ce-bfc1-08002be10318}"),
+        ("Net", ""),
+    ],
+)
+def test_a_class_without_guid(name: str, guid: str) -> None:
+    text = package().replace("ClassGuid   = {4D36E97B-E325-11CE-BFC1-08002BE10318}\n", "")
+    assert read(text.replace("= SCSIAdapter", f"= {name}")).version.class_guid == guid
+
+
 def test_a_source_outside_of_the_package_is_marked() -> None:
     text = package().replace("exraid.sys = 1", r"exraid.sys = 1,..\..")
     (file,) = read(text).install("Card_Inst").files

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rehost_payload.formats import inf_text
 from rehost_payload.formats.errors import FormatError
-from rehost_payload.formats.inf_text import Line, number_of, parse_text
+from rehost_payload.formats.inf_text import Line, Section, number_of, parse_text
 
 
 def lines(body: str, strings: str = "") -> tuple[Line, ...]:
@@ -175,7 +175,7 @@ def test_signed_numbers() -> None:
     [
         (b"MZ\x90\0\3\0\0\0", "NUL character"),
         (b"[A]\nx=\0", "NUL character in line 2"),
-        (codecs.BOM_UTF16_LE + b"[\0A\0]", "is not utf-16-le"),
+        (codecs.BOM_UTF16_LE + b"[\0A\0]", "a section name without ]"),
         (codecs.BOM_UTF16_LE + b"\0\xd8[\0", "is not utf-16-le"),
         (codecs.BOM_UTF8 + b"\xff", "is not utf-8"),
         (b"hello", "text before the first section"),
@@ -257,3 +257,40 @@ def test_quoted_fields_come_back(fields: list[str]) -> None:
     section = text.section("A")
     assert section is not None
     assert section.lines[0].fields == tuple(fields)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_byte_order_mark(encoding: str) -> None:
+    """As Windows guesses it; a half character at the end is passed over."""
+    text = '[Version]\r\nSignature="$Windows NT$"\r\nProvider=M\u00fcller\r\n'
+    for end in (b"", b"\x1a"):
+        found = parse_text(text.encode(encoding) + end)
+        assert found.encoding == encoding
+        assert found.sections["version"].first("Provider") == "M\u00fcller"
+    marked = parse_text(text.encode("utf-16") + b"\x1a")
+    assert marked.sections["version"].first("Provider") == "M\u00fcller"
+    with pytest.raises(FormatError, match="NUL character in line 1"):
+        parse_text(b"[Ve\0rsion]\r\n")
+
+
+def test_a_long_section_is_looked_up_at_once() -> None:
+    """Every one of many keys, last ones too: the number of comparisons does not grow with the square."""
+    count = 20_000
+    section = parse_text(b"[S]\n" + b"".join(b"f%d.sys = %d\n" % (i, i) for i in range(count))).sections["s"]
+    compared = 0
+
+    class Counted:
+        def __init__(self, key: str) -> None:
+            self._key = key
+
+        @property
+        def key(self) -> str:
+            nonlocal compared
+            compared += 1
+            return self._key
+
+    counted = Section("S", tuple(Counted(str(line.key)) for line in section.lines))  # type: ignore[misc]
+    for i in range(count):
+        assert next(counted.values(f"F{i}.SYS")).key == f"f{i}.sys"
+    assert compared < 10 * count
+    assert section.first("f19999.sys") == "19999"
