@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -335,16 +335,16 @@ def make_folders(volume: WritableVolume, path: str) -> list[str]:
     return made
 
 
-def find_journals(volume: FileSystemReader) -> list[tuple[str, JournalContent]]:
-    """(run folder, content) of every journal on a volume that can be read, oldest first (folders are named by
-    their UTC time). A damaged journal is passed over here; undoing it by name says what is wrong with it."""
+def find_journals(volume: FileSystemReader) -> Iterator[tuple[str, JournalContent | ApplyError]]:
+    """(run folder, content) of every journal on a volume, oldest first (folders are named by their UTC time); in the
+    place of the content, what is wrong with one that is damaged."""
     if not volume.exists(HOME):
-        return []
-    found = []
+        return
     for name in sorted(entry.name for entry in volume.listdir(HOME) if entry.is_directory):
         folder = f"{HOME}\\{name}"
         path = f"{folder}\\journal\\{_LOG}"
         if volume.exists(path):
-            with suppress(ApplyError):
-                found.append((folder, parse_journal(volume.read(path))))
-    return found
+            try:
+                yield folder, parse_journal(volume.read(path))
+            except ApplyError as e:
+                yield folder, e

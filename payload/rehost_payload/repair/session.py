@@ -7,7 +7,7 @@ labelled REHOST, which is the operator's own, or nowhere).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -335,19 +335,42 @@ class PastRun:
         return bool(self.content.open_entries) and not self.content.all_undone
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A journal; ``content`` is what is wrong with it where it is damaged."""
+
+    place: JournalPlace
+    folder: str
+    content: JournalContent | ApplyError
+
+    @property
+    def stamp(self) -> str:
+        return self.folder.rpartition("\\")[2]
+
+
 def past_runs(system: System, survey: Survey | None = None) -> tuple[PastRun, ...]:
-    """The runs whose journals lie on a volume where a run may keep them, newest first."""
-    survey = survey or survey_machine(system)
-    found = []
+    """The runs whose journals lie on a volume where a run may keep them, newest first; without damaged ones."""
+    return _whole(_journals(system, survey or survey_machine(system)))
+
+
+def _whole(journals: Iterable[_Found]) -> tuple[PastRun, ...]:
+    return tuple(
+        PastRun(j.place.volume, j.place.id, j.folder, j.stamp, j.content)
+        for j in journals
+        if isinstance(j.content, JournalContent)
+    )
+
+
+def _journals(system: System, survey: Survey) -> list[_Found]:
+    """Newest first."""
+    found: list[_Found] = []
     for place in journal_homes(survey):
         try:
             with reading(system, place.volume) as reader:
-                for folder, content in find_journals(reader):
-                    stamp = folder.rpartition("\\")[2]
-                    found.append(PastRun(place.volume, place.id, folder, stamp, content))
+                found += [_Found(place, folder, content) for folder, content in find_journals(reader)]
         except (SystemError_, FormatError, OSError):
             continue  # a place that cannot be looked at has nothing that we could undo from
-    return tuple(sorted(found, key=lambda r: r.stamp, reverse=True))
+    return sorted(found, key=lambda j: j.stamp, reverse=True)
 
 
 def _interrupted(system: System, survey: Survey) -> str | None:
@@ -395,7 +418,10 @@ def run_undo(
     force: bool = False,
     files: Files | None = None,
 ) -> Outcome:
-    """Undoes the newest run that can be undone, or the one named ``stamp``. Never raises ApplyError."""
+    """Undoes the newest run that can be undone, or the one named ``stamp``. Never raises ApplyError.
+
+    Where the journal of a newer one is damaged, nothing is undone unless a run is named.
+    """
     started = now()
     before = survey_machine(system, progress)
 
@@ -409,8 +435,16 @@ def run_undo(
             None,
         )
 
-    runs = [r for r in past_runs(system, before) if stamp in (None, r.stamp)]
+    journals = [j for j in _journals(system, before) if stamp in (None, j.stamp)]
+    runs = _whole(journals)
     undoable = [r for r in runs if r.undoable]
+    damaged = [j for j in journals if isinstance(j.content, ApplyError)]
+    if damaged and not (
+        undoable and undoable[0].stamp > damaged[0].stamp
+    ):  # an older run is not undone in its stead
+        first = damaged[0]
+        where = f"{first.place.id} {first.folder}\\journal"
+        return ended(ResultWord.FAILED, f"{first.content} ({where})", (), where)
     if not undoable:
         why = "nothing is left to undo" if runs else "no journal of such a run was found"
         return ended(ResultWord.FAILED, f"journal: {why}", (), None)

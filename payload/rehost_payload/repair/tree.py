@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.journal import Journal, TreeAfter, TreeStep, sha256
@@ -101,8 +103,14 @@ def save_tree(
 
 
 def signs_of_a_start(reader: FileSystemReader, paths: Iterable[str]) -> dict[str, str | None]:
-    """Hashes of the beginnings of files by which a start of Windows is seen; None where there is no such file."""
-    return {p: sha256(reader.open(p).read_at(0, _BEGINNING)) if reader.exists(p) else None for p in paths}
+    """Hashes of the beginnings of files by which a start of Windows is seen; None where there is none to be read."""
+    return {path: _beginning(reader, path) for path in paths}
+
+
+def _beginning(reader: FileSystemReader, path: str) -> str | None:
+    with suppress(FormatError):
+        return sha256(reader.open(path).read_at(0, _BEGINNING)) if reader.exists(path) else None
+    return None
 
 
 def _look(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 
 from rehost_payload.formats import boot_code
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.repair.errors import ApplyError
 from rehost_payload.repair.journal import (
     Entry,
@@ -155,9 +156,12 @@ def _since_a_cut(entries: Sequence[Entry], journal: Journal, system: System) -> 
 
 
 def changed_by_a_start(record: TreeRecord, step: TreeStep, system: System) -> list[str]:
-    """The files by which it is seen that Windows was started since the step was begun."""
-    with reading(system, step.volume) as reader:
-        now = signs_of_a_start(reader, (path for path, _ in record.signs))
+    """The files by which it is seen that Windows was started since the step was begun. SystemError_, OSError."""
+    try:
+        with reading(system, step.volume) as reader:
+            now = signs_of_a_start(reader, (path for path, _ in record.signs))
+    except FormatError as e:
+        raise SystemError_("mount", f"{step.volume.disk} at {step.volume.offset:#x}: {e}") from e
     return [path for path, digest in record.signs if now[path] != digest]
 
 

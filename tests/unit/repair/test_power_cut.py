@@ -176,3 +176,28 @@ def test_torn_journal_line_is_ignored(broken, stick, tmp_path):
     disks.write_file(medium, part, log, data[: data.rstrip(b"\n").rfind(b"\n") + 12])
     assert run_undo(machine).result.word is ResultWord.UNDONE
     assert state(disk) == state(broken)
+
+
+def test_a_damaged_journal_is_named_and_no_older_run_undone_for_it(broken, stick, tmp_path):
+    disk = windows.copy_disk(broken, tmp_path / "damaged.img")
+    medium = windows.copy_disk(stick, tmp_path / "damaged-stick.img")
+    machine = ImageMachine([disk.path, medium.path])
+    first = repair(machine).result
+    between = state(disk)
+    disks.delete_file(disk, disk.esp, "EFI/Boot")
+    second = repair(machine).result
+    assert first.word is second.word is ResultWord.REPAIRED
+    assert first.journal is not None
+    assert second.journal is not None
+    log = second.journal.split(" ", 1)[1].strip("\\") + "\\journal.jsonl"
+    part = medium["stick"]
+    disks.write_file(medium, part, log, b"damaged\n" + disks.read_file(medium, part, log))
+    stamps = [j.split("\\")[-2] for j in (first.journal, second.journal)]
+    for stamp in (None, stamps[1]):
+        outcome = run_undo(machine, stamp)
+        assert outcome.result.word is ResultWord.FAILED
+        assert "line 1 of the journal is damaged" in (outcome.result.error or "")
+        assert stamps[1] in (outcome.result.error or "")
+        assert state(disk) == between
+    assert run_undo(machine, stamps[0]).result.word is ResultWord.UNDONE
+    assert state(disk) == state(broken)
