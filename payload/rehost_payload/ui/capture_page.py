@@ -35,7 +35,7 @@ def summary(state: CaptureState, machines: Sequence[UnitState], t: Texts) -> str
     least = min(goods, default=0)
     whole = sum(1 for count in goods if count)
     if least:
-        text = t("capture.copies-one" if least == 1 else "capture.copies", copies=least, count=len(goods))
+        text = t("capture.copies", copies=least, count=len(goods))
     else:
         text = t("capture.copies-partly", good=whole, count=len(goods))
     if state.config_only:

@@ -270,9 +270,7 @@ def action_text(action: Action, names: Names) -> str:
     match action:
         case EditStore():
             objects = {e.key[1] for e in action.edits if len(e.key) > 1}
-            entries = (
-                t("show.entries-one") if len(objects) == 1 else t("show.entries-many", count=len(objects))
-            )
+            entries = t("show.entries", count=len(objects))
             volume = names.volume_ref(action.volume)
             return t(
                 "action.edit-store",

@@ -18,11 +18,27 @@ CHOSEN = "REHOST_LANG"
 _FOLDER = Path(__file__).parent / "texts"
 
 
-class _Params(dict[str, str]):
+class _Value(str):
+    """A parameter. Two forms besides the plain one, so that sentences are right for every value:
+
+    ``{count:file|files}`` is the first word where it is 1, else the second; ``{maker:?not known}`` is what follows the
+    question mark where it is not known ("?"), else the value itself.
+    """
+
+    def __format__(self, form: str) -> str:
+        one, choice, many = form.partition("|")
+        if choice:
+            return one if self == "1" else many
+        if form.startswith("?"):
+            return form[1:] if self == "?" else str(self)
+        return super().__format__(form)
+
+
+class _Params(dict[str, _Value]):
     """A parameter that the caller did not give shows as "?": a text is never lost for want of a detail."""
 
-    def __missing__(self, key: str) -> str:
-        return "?"
+    def __missing__(self, key: str) -> _Value:
+        return _Value("?")
 
 
 @cache
@@ -56,7 +72,7 @@ class Texts:
 
 
 def _fill(template: str, params: Mapping[str, object]) -> str:
-    return template.format_map(_Params({k: str(v) for k, v in params.items()}))
+    return template.format_map(_Params({k: _Value(v) for k, v in params.items()}))
 
 
 def language_of(*wishes: str | None, environment: Mapping[str, str] | None = None) -> str:

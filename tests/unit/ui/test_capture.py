@@ -249,7 +249,7 @@ def test_configuration_only(call: Callable[..., Any], targets: tuple[Path, Path]
     folder = folder_of(targets[0])
     assert code == 0
     # nobody may take it for a copy of the machines, wherever he looks
-    said = "Configurations only, without the disks: 1 good copy of 1 virtual machines"
+    said = "Configurations only, without the disks: 1 good copy of 1 virtual machine"
     assert said in " ".join(out.split())
     assert said in (folder / "index.html").read_text()
     assert run(rehost, ["capture", "list", str(targets[0])]) == 0
@@ -457,7 +457,7 @@ def test_a_list_of_what_is_no_folder_or_a_capture_itself(
     assert "absent: No such file or directory" in capsys.readouterr().err
     call("--to", targets[0], "--yes", "--vm", "web01", "--config-only")
     assert run(rehost, ["capture", "list", str(folder_of(targets[0]))]) == 0
-    assert "1 of 1 machines good" in capsys.readouterr().out
+    assert "1 of 1 machine good" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(call: Callable[..., Any], targets: tuple[Path, Path]) -> None:
@@ -682,7 +682,7 @@ def test_pages_are_made_again(call: Callable[..., Any], targets: tuple[Path, Pat
     assert run(rehost, ["capture", "scripts", str(targets[1])]) == 1
     assert "no capture" in capsys.readouterr().err
     assert run(rehost, ["capture", "list", str(targets[0])]) == 0
-    assert "1 good copy of 1 virtual machines" in capsys.readouterr().out
+    assert "1 good copy of 1 virtual machine" in capsys.readouterr().out
     assert run(rehost, ["capture", "list", str(targets[1])]) == 0
     assert "no captures" in capsys.readouterr().out
 
@@ -758,9 +758,9 @@ def test_the_page_names_the_letters_and_the_disks_of_no_machine() -> None:
 @pytest.mark.parametrize(
     ("copies", "text"),
     [
-        (("complete", "complete"), "2 good copies of 1 virtual machines"),
-        (("complete", "unfinished"), "1 good copy of 1 virtual machines"),
-        (("incomplete", "unfinished"), "A good copy of 0 of 1 virtual machines"),
+        (("complete", "complete"), "2 good copies of 1 virtual machine"),
+        (("complete", "unfinished"), "1 good copy of 1 virtual machine"),
+        (("incomplete", "unfinished"), "A good copy of 0 of 1 virtual machine"),
     ],
 )
 def test_the_page_says_how_good_the_copies_are(copies: tuple[str, ...], text: str) -> None:

@@ -140,7 +140,7 @@ def test_unattended(bench: Bench, tmp_path: Path) -> None:
     d = desk(bench, "")
     wishes = orders(targets=("label:BACKUP1", "label:BACKUP2"), yes=True, vms=("web01",), config_only=True)
     assert _capture(wishes, d.worker) == (0, "captured")
-    assert "2 good copies of 1 virtual machines" in d.shown
+    assert "2 good copies of 1 virtual machine" in d.shown
     (folder,) = (tmp_path / "ntfs2").iterdir()
     assert not list(folder.rglob("*vhdx"))
 
