@@ -92,6 +92,11 @@ def prepare(vm: Machine) -> None:
     assert code == 0, output
 
 
+def wait_for_usb_disks(vm: Machine, count: int) -> None:
+    code, output = vm.shell(f"until [ $(ls -d /dev/sd?1 | wc -l) = {count} ]; do sleep 1; done")
+    assert code == 0, output
+
+
 def run(vm: Machine, *targets: str) -> dict[str, Any]:
     vm.send(f"python3 /mnt/driver.py {' '.join(targets)}\n")
     return result(vm)
@@ -144,8 +149,9 @@ def test_a_target_is_pulled_out_and_comes_back(bench: Bench) -> None:
         assert [unit[1][0] for unit in told["units"]] == [["complete"], ["complete"]]
         assert dict(told["units"])["web"][1][0] == "unfinished"
         options = {"driver": "usb-storage", "bus": "xhci.0", "removable": True}
+        wait_for_usb_disks(vm, 1)
         vm.qmp.command("device_add", id="disk-3b", drive="node-3", **options)
-        vm.shell("sleep 5")
+        wait_for_usb_disks(vm, 2)
         told = run(vm, "COPY1", "COPY2")
         assert told["good"] == 2, told
         assert told["mounts"] == []

@@ -81,7 +81,7 @@ def stick(iso: Path) -> Path:
 def said(medium: Path, logs: Path, *options: str) -> str:
     """What the loader says when the medium is started."""
     rehost(
-        "boot", medium, "--accel", "tcg", "--ram", "256M", "--until", "halted", "--seconds", "60", "--logs", logs,
+        "boot", medium, "--accel", "tcg", "--ram", "256M", "--until", "halted", "--seconds", "600", "--logs", logs,
         *options,
     )  # fmt: skip
     lines = (logs / "serial.log").read_bytes().decode("latin-1").splitlines()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.product import CONSOLE, Product
-from support.qemu import Disk, Firmware, Machine, MachineError
+from support.qemu import BUSY, Disk, Firmware, Machine, MachineError
 
 PROMPT = r"rehost:\S*# ?"
 
@@ -85,7 +85,7 @@ class Lab:
 
     @staticmethod
     def _wait_for_disks(vm: Machine, count: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * BUSY
         while True:
             _, output = vm.shell("load_drivers; ls -d /sys/block/*/device 2>/dev/null | wc -l")
             if int(output.split()[-1]) >= count:

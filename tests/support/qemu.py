@@ -36,6 +36,9 @@ Bus = Literal[
     "ahci", "nvme", "virtio-blk", "virtio-scsi", "megasas", "megasas-gen2", "pvscsi", "usb-storage", "uas"
 ]
 
+BUSY = 5
+"""Time limits are those of a computer with nothing else to do; one that is slow and busy gets this many times as much.
+Only what never comes takes so long."""
 _HOT_PLUG_PORTS = 4
 # CSI sequences, character set selection, and the few one-letter escapes of a terminal
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>78cDEM])")
@@ -288,7 +291,7 @@ class Machine:
                 preexec_fn=_die_with_parent,
             )
             self.console = self._open_console()
-            self.qmp = QmpClient(self._sockets / "qmp")
+            self.qmp = QmpClient(self._sockets / "qmp", timeout=30.0 * BUSY)
             if self._incoming:
                 self._restore(self._incoming)
         except BaseException as error:
@@ -299,7 +302,7 @@ class Machine:
         return self
 
     def _open_console(self) -> Console:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * BUSY
         while True:
             try:
                 return Console(self._sockets / "serial", self.work / f"{self._name}.serial.log")
@@ -334,7 +337,7 @@ class Machine:
         """Ends QEMU in order, without telling the guest."""
         with contextlib.suppress(QmpError):
             self.qmp.command("quit")
-        self._process.wait(30)
+        self._process.wait(30 * BUSY)
 
     @property
     def running(self) -> bool:
@@ -343,9 +346,9 @@ class Machine:
     def wait_exit(self, timeout: float) -> int:
         """Until the guest has switched itself off (a reset counts too). Returns QEMU's exit code."""
         try:
-            return self._process.wait(timeout)
+            return self._process.wait(timeout * BUSY)
         except subprocess.TimeoutExpired:
-            self._fail(f"still running after {timeout:.0f} s")
+            self._fail(f"still running after {timeout * BUSY:.0f} s")
         raise AssertionError  # unreachable
 
     @property
@@ -373,7 +376,7 @@ class Machine:
 
     def wait_for(self, pattern: str, timeout: float) -> re.Match[str]:
         """Waits for the pattern in what the console says after the last match. Raises `MachineError`."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * BUSY
         expression = re.compile(pattern)
         while True:
             closed = self.console.closed
@@ -385,7 +388,7 @@ class Machine:
                 self._fail(f"ended without saying {pattern!r}")
             left = deadline - time.monotonic()
             if left <= 0:
-                self._fail(f"did not say {pattern!r} in {timeout:.0f} s")
+                self._fail(f"did not say {pattern!r} in {timeout * BUSY:.0f} s")
             self.console.wait(min(left, 1.0))
 
     def send(self, text: str) -> None:
@@ -452,7 +455,7 @@ class Machine:
 
     def unplug(self, key: str, timeout: float = 20) -> None:
         self.qmp.command("device_del", id=f"disk-{key}")
-        self.qmp.wait_event("DEVICE_DELETED", timeout)
+        self.qmp.wait_event("DEVICE_DELETED", timeout * BUSY)
 
     def save_state(self, path: Path, timeout: float = 120) -> None:
         """Stops the machine and writes its memory and devices (not its disks) to a file."""
@@ -462,15 +465,15 @@ class Machine:
 
     def _restore(self, path: Path, timeout: float = 120) -> None:
         self.qmp.command("migrate-incoming", uri=f"exec:cat '{path}'")
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * BUSY
         while self.qmp.command("query-status")["status"] in ("inmigrate", "postmigrate"):
             if time.monotonic() > deadline:
-                raise MachineError(f"{path} was not restored in {timeout:.0f} s")
+                raise MachineError(f"{path} was not restored in {timeout * BUSY:.0f} s")
             time.sleep(0.05)
         self.qmp.command("cont")
 
     def _migrated(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * BUSY
         while True:
             status = self.qmp.command("query-migrate").get("status")
             if status == "completed":

@@ -21,7 +21,9 @@ from support.windows_python import Unavailable
 
 _WINE = Path("/usr/lib/wine/wine64")
 _SERVER = Path("/usr/lib/wine/wineserver64")
-_STARTING = 120.0  # seconds; a folder for Wine is made in about 12
+_PATIENCE = (
+    900.0  # seconds; a folder for Wine is made in about 12, but not by a computer that is slow and busy
+)
 PAYLOAD = Path(__file__).parents[2] / "payload"
 _held: list[subprocess.Popen[bytes]] = []
 NEEDED = ("click", "jinja2", "markupsafe")
@@ -63,10 +65,10 @@ def _prefix() -> Path:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=_STARTING,
+                timeout=_PATIENCE,
                 check=False,
             )
-            subprocess.run([_SERVER, "-w"], env=_environment(made), timeout=_STARTING, check=False)
+            subprocess.run([_SERVER, "-w"], env=_environment(made), timeout=_PATIENCE, check=False)
             if done.returncode or not (made / "system.reg").exists():
                 raise Unavailable(
                     f"Wine could not make its folder: wineboot ended with code {done.returncode}"
@@ -95,7 +97,7 @@ def _keep_running(prefix: Path) -> None:
         stdin=quiet,
         stdout=quiet,
         stderr=quiet,
-        timeout=_STARTING,
+        timeout=_PATIENCE,
         check=False,
     )
 
@@ -105,7 +107,7 @@ def run(
     args: Sequence[str | Path] = (),
     *,
     stdin: bytes = b"",
-    timeout: float = 120,
+    timeout: float = _PATIENCE,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
@@ -127,7 +129,7 @@ def run_python(
     args: Sequence[str | Path],
     *,
     stdin: bytes = b"",
-    timeout: float = 120,
+    timeout: float = _PATIENCE,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """The python.exe in ``folder``, isolated (-I), as the medium starts it."""

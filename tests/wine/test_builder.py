@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, windows: Path) -> Path:
 
 def rehost(windows: Path, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     env = {"SOURCE_DATE_EPOCH": "1700000000"}
-    return wine.run_python(windows, ["-c", _START, *arguments], env=env, timeout=240)
+    return wine.run_python(windows, ["-c", _START, *arguments], env=env)
 
 
 def options(source: Path, work: Path, media: Path, drivers: Path) -> list[str | Path]:
