@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +31,18 @@ def by_ntfs3g(disk: DiskLayout, folder: Path) -> Iterator[Path]:
     sparse.make(volume, part.size)
     sparse.copy_range(disk.path, part.offset, volume, 0, part.size)
     place.mkdir()
-    done = subprocess.run(["ntfs-3g", "-o", "rw", volume, place], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    server = subprocess.Popen(
+        ["ntfs-3g", "-o", "rw,no_detach", volume, place], stderr=subprocess.PIPE, text=True
+    )
+    while server.poll() is None and not os.path.ismount(place):
+        time.sleep(0.02)
+    if server.poll() is not None:
+        pytest.skip(f"nothing can be mounted here: {server.communicate()[1]}")
     try:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
+        server.communicate()  # umount does not wait until it has written everything
         place.rmdir()
     sparse.copy_range(volume, 0, disk.path, part.offset, part.size)
     volume.unlink()

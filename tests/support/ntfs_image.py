@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import itertools
 import os
 import stat
 import struct
@@ -24,6 +25,7 @@ _AT_DATA = 0x80
 _ATTR_COMPRESSED = 0x800
 _ATTR_ROOT = 0x6  # hidden, system
 VOLUME_IS_DIRTY = 0x0001
+_SERIALS = itertools.count(0x5245484F53540001)
 
 
 def _load() -> ctypes.CDLL:
@@ -304,12 +306,25 @@ def make_volume(
     command = ["mkntfs", "-F", "-Q", "-q", "-s", str(sector_size), "-c", str(cluster_size)]
     command += ["-p", str(start_sector), "-H", "255", "-S", "63", "-L", label, str(path)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": _sbin_path()})
+    _number(path, sector_size, next(_SERIALS))
     with NtfsImage(path) as volume:
         for name, data in files.items():
             if name.endswith(("/", "\\")):
                 volume.make_directories(name)
             else:
                 volume.write(name, data)
+
+
+def _number(path: Path, sector_size: int, serial: int) -> None:
+    """Its serial number, in the boot sector and the copy at the end: mkntfs makes it of the time in seconds, so that
+    two volumes would be one for Rehost whenever they were made in the same second."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        for sector in (0, end - sector_size):
+            file.seek(sector)
+            if file.read(8)[3:] == b"NTFS ":
+                file.seek(sector + 0x48)
+                file.write(struct.pack("<Q", serial))
 
 
 def _sbin_path() -> str:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -379,6 +380,8 @@ def test_a_real_exfat_volume(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", place], check=True)
         subprocess.run(["losetup", "-d", loop], check=True)
+    while subprocess.run(["losetup", "-j", image], capture_output=True, check=True).stdout:
+        time.sleep(0.05)  # the file system's program may still be at it
     subprocess.run(["fsck.exfat", "-n", image], check=True, capture_output=True)
     reader = ExfatVolume(BytesSource(image.read_bytes()))
     for name, data in files.items():
