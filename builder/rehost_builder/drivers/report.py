@@ -150,9 +150,14 @@ def _competitors(reports: Sequence[PackageReport]) -> Iterator[str]:
             groups.setdefault(tuple(map(id, several)), []).append(key)
     by_id = {id(r): r for r in reports}
     for members, keys in groups.items():
-        more = f" and {len(keys) - 1} more IDs" if len(keys) > 1 else ""
-        yield f"{spelled[keys[0]]}{more} are in several packages; Windows takes them in this order:"
-        yield from (f"  {by_id[m].path} ({by_id[m].driver.text})" for m in members)
+        count = len(keys) - 1
+        more = f" and {count} more {'ID' if count == 1 else 'IDs'} are" if count else " is"
+        yield f"{spelled[keys[0]]}{more} in several packages; Windows takes them in this order:"
+        before = None
+        for report in (by_id[m] for m in members):
+            same = ", no better than the one before it" if _preference(report) == before else ""
+            yield f"  {report.path} ({report.driver.text}){same}"
+            before = _preference(report)
         yield ""
 
 

@@ -563,7 +563,7 @@ class _Package:
             return True
         restored = _with_crlf(data)
         if restored != data and catalog.holds(file_digests(restored)):
-            text = "its line endings were changed (by git, for instance): fetch the package again as it was delivered"
+            text = "has other line endings than were signed (git changes them, for instance): fetch the package again as it was delivered"
         elif catalog.names(name.rpartition("\\")[2]):
             text = "is not the file that was signed: its hash differs from the one in the catalog"
         else:

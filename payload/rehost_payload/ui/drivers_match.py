@@ -65,10 +65,11 @@ def _candidate(candidate: Candidate) -> Iterator[str]:
 
 
 def _verified(candidate: Candidate) -> str:
-    words = {"pass": "yes", "warn": "yes, but", "unknown": "not known"}
+    words = {"pass": "yes", "warn": "yes", "unknown": "not known"}
     signer = f", signed by {candidate.signer}" if candidate.signer else ""
-    remarks = f": {'; '.join(candidate.remarks)}" if candidate.remarks else ""
-    return f"{words.get(candidate.level, 'no')}{remarks}{signer}"
+    but = ", but" if candidate.level == "warn" else ""
+    remarks = f"{but}: {'; '.join(candidate.remarks)}" if candidate.remarks else ""
+    return f"{words.get(candidate.level, 'no')}{signer}{remarks}"
 
 
 def as_json(advice: Advice, device: PciDevice, target: Target) -> dict[str, Any]:

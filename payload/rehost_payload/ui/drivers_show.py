@@ -106,6 +106,8 @@ def _install(install: Install, models: list[Model], everything: bool) -> Iterato
         yield _line("" if i else "models", f"{', '.join(model.ids) or 'no ID'}  {model.description}")
     if len(shown) < len(models):
         yield _line("", f"and {len(models) - len(shown)} more (--all)")
+    for i, one in enumerate(install.exclude_ids):
+        yield _line("" if i else "excludes", f"{one}: a device with this ID is not installed by it")
     if install.null_driver:
         yield _line("null driver", "the device is left without a driver on purpose")
     for service in install.services:

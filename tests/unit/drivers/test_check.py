@@ -74,7 +74,7 @@ def test_line_endings_that_git_has_changed(encoding: str, tmp_path: Path) -> Non
     path.write_bytes(package().encode(encoding))
     report = judged(path)
     assert report.failed
-    assert says(report, Level.FAIL, "its line endings were changed")
+    assert says(report, Level.FAIL, "has other line endings than were signed")
 
 
 def test_a_changed_inf(tmp_path: Path) -> None:
@@ -478,11 +478,20 @@ def test_two_packages_for_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, version in (("a-old", "01/01/2015,9.0.0.0"), ("b-new", "01/01/2019,1.0.0.0")):
         put(tmp_path / name, inf=encoded(package(version=version), "cp1252"))
     lines = run(tmp_path).output.splitlines()
-    at = lines.index(r"PCI\VEN_9005&DEV_028F are in several packages; Windows takes them in this order:")
+    at = lines.index(r"PCI\VEN_9005&DEV_028F is in several packages; Windows takes them in this order:")
     assert [line.split()[0] for line in lines[at + 1 : at + 3]] == [
         f"{tmp_path}/b-new/exraid.inf",
         f"{tmp_path}/a-old/exraid.inf",
     ]
+    assert not any("no better" in line for line in lines)
+    two = "%Card.DeviceDesc% = Card_Inst, PCI\\VEN_9005&DEV_028F, PCI\\VEN_9005&DEV_028D"
+    for name in ("c-same", "d-same"):
+        put(tmp_path / name, inf=encoded(package(models=two, version="01/01/2020,1.0.0.0"), "cp1252"))
+    text = run(tmp_path).output
+    assert "DEV_028D is in several packages" in text
+    assert f"{tmp_path}/d-same/exraid.inf (1.0.0.0 of 2020-01-01), no better than the one before it\n" in text
+    run_alone = run(tmp_path / "c-same", tmp_path / "d-same").output
+    assert "and 1 more ID are in several packages" in run_alone
 
 
 # --- hashes ------------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ SOUND = packages.files
     [
         (
             lambda: {"exraid.inf": infs.package().encode("utf-16")},
-            "exraid.inf its line endings were changed",
+            "exraid.inf has other line endings than were signed",
         ),
         (
             lambda: {"exraid.sys": make_driver({"ntoskrnl.exe": ["IoCreateDevice"]}, fill=b"another build")},

@@ -131,3 +131,13 @@ def test_an_inf_cannot_write_on_the_terminal(tmp_path: Path) -> None:
 def test_help_has_examples() -> None:
     result = show("--help")
     assert "rehost drivers show --windows 2016 arcsas.inf" in result.output
+
+
+def test_devices_that_are_excluded(tmp_path: Path) -> None:
+    text = package(
+        install="CopyFiles = @exraid.sys\nExcludeID = PCI\\VEN_9005&DEV_028F&SUBSYS_00019005, PCI\\X"
+    )
+    lines = show(write(tmp_path, text)).output.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  excludes"))
+    assert "PCI\\VEN_9005&DEV_028F&SUBSYS_00019005: a device with this ID is not installed by it" in lines[at]
+    assert "PCI\\X: a device" in lines[at + 1]

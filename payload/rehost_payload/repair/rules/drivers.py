@@ -207,7 +207,10 @@ def _with_package(
     if choice is not None:
         evidence += choice.reasons
     elif drivers.facts.other_packages:
-        evidence.append(f"{drivers.facts.other_packages} packages at hand are for other devices")
+        count = drivers.facts.other_packages
+        evidence.append(
+            f"{count} {'package at hand is' if count == 1 else 'packages at hand are'} for other devices"
+        )
     severity = Severity.FATAL if seat.boot else Severity.WARNING
     name = kind if seat.boot else f"{kind}-data"
     finding = Finding(
