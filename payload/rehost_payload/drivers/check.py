@@ -20,7 +20,7 @@ from rehost_payload.formats.authenticode import file_digests, read_signature
 from rehost_payload.formats.catalog import Catalog, parse_catalog
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import DriverVersion, Inf, Model, is_guid, parse_inf
-from rehost_payload.formats.inf_install import FileCopy, Install, source_files
+from rehost_payload.formats.inf_install import FIRST_FROM_STORE, FileCopy, Install, source_files
 from rehost_payload.formats.inf_rank import PciDevice
 from rehost_payload.formats.inf_target import SERVERS, WORKSTATION, Target, target_of
 from rehost_payload.formats.pkcs7 import SYSTEM_COMPONENT, Signature, Trust
@@ -490,17 +490,18 @@ class _Package:
     # --- files ---------------------------------------------------------------------------------------------
 
     def _files(self, catalog: Catalog | None) -> None:
-        early = {
-            s.image_path.lower()
-            for i in self.installs.values()
-            for s in i.services
-            if s.boot and s.image_path
-        }
         lacking: dict[str, set[int]] = {}
         wanted: dict[str, set[int]] = {}
         first: dict[str, FileCopy] = {}
+        early: set[str] = set()
+        stored: dict[str, set[int]] = {}
         for build in sorted(self.all):
             for install in self.used_by(build):
+                boot = [s for s in install.services if s.boot]
+                early |= {f.source.lower() for s in boot for f in install.files if s.brought_by(f)}
+                for service in boot:
+                    if service.in_store is not None and build < FIRST_FROM_STORE:
+                        stored.setdefault(service.name, set()).add(build)
                 for reason in not_copied(install):
                     lacking.setdefault(f"[{install.section}]: {reason}", set()).add(build)
                 for file in install.files:
@@ -509,6 +510,13 @@ class _Package:
         # no more than a warning: other sections of the package may be sound, and match says which device is concerned
         for reason in sorted(lacking):
             self.say(self.path.name, Level.WARN, reason, lacking[reason])
+        for name, builds in stored.items():
+            self.say(
+                self.path.name,
+                Level.FAIL,
+                f"has {name} loaded from the driver store: since Windows 10 1709 and Server 2019 only",
+                builds,
+            )
         for key in sorted(wanted):
             file, builds = first[key], wanted[key]
             if file.problem is not None:
@@ -526,8 +534,7 @@ class _Package:
                 continue
             held = self._vouched(file.source, content, catalog, builds)
             if file.source.lower().endswith(".sys"):
-                at_boot = f"{file.directory}\\{file.name}".lower() in early
-                self._binary(file.source, content, at_boot, held, builds)
+                self._binary(file.source, content, file.source.lower() in early, held, builds)
 
         self._listed(catalog, set(wanted))
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehost_payload.drivers.inject_model import InjectError, Package, ReadWindowsFile
-from rehost_payload.drivers.packages import locate
+from rehost_payload.drivers.packages import from_store, locate
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import Inf, Model, parse_inf
 from rehost_payload.formats.inf_install import (
-    PACKAGE_DIRID,
+    FIRST_FROM_STORE,
     SERVICE_KERNEL_DRIVER,
     FileCopy,
     Install,
@@ -35,12 +35,8 @@ MAX_IDS = 5000  # the largest storage INF measured has 700
 FILE_SYSTEM_DRIVER = 2
 DRIVERS = r"System32\drivers"
 _NATIVE = 1
-_FIRST_FROM_STORE = (
-    16299  # Windows 10 1709 and later load drivers from the driver store ("Run from Driver Store")
-)
 _MAX_INCLUDES = 16
 _DEVICE = re.compile(r"[^\\]+\\VEN_[0-9A-F]{4}&DEV_[0-9A-F]{4}", re.IGNORECASE)
-_FROM_STORE = re.compile(rf"%{PACKAGE_DIRID}%\\(.+)", re.DOTALL)
 _BAD_NAME = re.compile(r'[<>:"/|?*\x00-\x1f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]|rehost\.(tmp|busy))(\..*)?", re.IGNORECASE)
 
@@ -361,9 +357,8 @@ def _binaries(
     }
     result = []
     for service in services:
-        store = _FROM_STORE.fullmatch(service.binary)
-        if store is not None:
-            result.append(_from_store(service, store.group(1), stored, target))
+        if service.in_store is not None:
+            result.append(_from_store(service, service.in_store, stored, target))
             continue
         path = service.image_path
         if path is None:
@@ -393,11 +388,8 @@ def _binaries(
 
 def _from_store(service: Service, path: str, stored: Mapping[str, bytes], target: Target) -> Binary:
     _check_path(path, f"{service.name}: the driver's path")
-    if target.build < _FIRST_FROM_STORE:
-        raise InjectError(
-            "run-from-store",
-            f"{service.name} is loaded from the driver store, which {target.name} cannot (since {_FIRST_FROM_STORE})",
-        )
+    if target.build < FIRST_FROM_STORE:
+        raise InjectError("run-from-store", f"{service.name} {from_store(target)}")
     data = stored.get(path.lower())
     if data is None:
         raise InjectError("file-missing", f"{path}, the driver of {service.name}, is not in the package")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.inf import Inf, Model, parse_inf
-from rehost_payload.formats.inf_install import Install
+from rehost_payload.formats.inf_install import FIRST_FROM_STORE, Install
 from rehost_payload.formats.inf_rank import (
     UNSIGNED,
     UNSIGNED_DECORATED,
@@ -170,7 +170,7 @@ def judge_inf(path: Path, inf: Inf, device: PciDevice, target: Target) -> Candid
         else tuple(dict.fromkeys(s for _, m, _ in matches for s in subsystems_wanted(m, device)))
     )
     install = inf.install(model.install_section, target.architecture)
-    reason = _unusable(path, inf, install)
+    reason = _unusable(path, install, target)
     if reason is not None:
         return Refusal(path, reason, True)
     driver = install.function_driver
@@ -232,7 +232,7 @@ def _no_model(path: Path, inf: Inf, device: PciDevice, target: Target) -> Refusa
     return Refusal(path, "is not for this device", False)
 
 
-def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
+def _unusable(path: Path, install: Install, target: Target) -> str | None:
     if not install.present:
         return f"there is no install section [{install.section}]"
     driver = install.function_driver
@@ -242,7 +242,9 @@ def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
         return f"{driver.name} is no kernel driver"
     if not driver.boot:
         return f"{driver.name} does not start at boot: Windows could not start from this controller"
-    if driver.image_path is None:
+    if driver.in_store is not None and target.build < FIRST_FROM_STORE:
+        return f"{driver.name} {from_store(target)}"
+    if driver.image_path is None and driver.in_store is None:
         return (
             f"{driver.binary or 'its driver'} is not in the Windows folder: Windows could not load it at boot"
         )
@@ -257,11 +259,16 @@ def _unusable(path: Path, inf: Inf, install: Install) -> str | None:
     return None
 
 
+def from_store(target: Target) -> str:
+    return (
+        f"is loaded from the driver store, which {target.name} cannot (Windows 10 1709 and Server 2019 can)"
+    )
+
+
 def not_copied(install: Install) -> Iterator[str]:
     """Boot drivers that a section registers and does not bring, in words."""
-    copied = {f"{f.directory}\\{f.name}".lower() for f in install.files if f.directory is not None}
     for service in install.services:
-        if service.boot and (service.image_path or "").lower() not in copied:
+        if service.boot and not any(service.brought_by(f) for f in install.files):
             yield f"the driver of {service.name}, {service.binary}, is not among the files that it copies"
 
 

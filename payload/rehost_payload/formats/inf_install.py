@@ -53,7 +53,10 @@ DIRIDS = {
     50: "System",
 }
 PACKAGE_DIRID = 13
+FIRST_FROM_STORE = 16299
+"""Windows 10 1709: from here on drivers may be loaded from the driver store ("Run From Driver Store")."""
 _DIRID = re.compile(r"%(-?[0-9]+)%\\?(.*)", re.DOTALL)
+_FROM_STORE = re.compile(rf"%{PACKAGE_DIRID}%\\(.+)", re.DOTALL)
 
 _OPT_OUT = "e5b3b5ac-9725-4f78-963f-03dfb1d828c7"  # stored without braces
 KNOWN_NEEDS = {
@@ -116,6 +119,19 @@ class Service:
     @property
     def boot(self) -> bool:
         return self.start == 0
+
+    @property
+    def in_store(self) -> str | None:
+        """Its file's path in the package, where it stays there (%13%) and is loaded from the driver store."""
+        match = _FROM_STORE.fullmatch(self.binary)
+        return match.group(1) if match is not None else None
+
+    def brought_by(self, file: FileCopy) -> bool:
+        """Whether this file is the service's own. Files that stay in the store keep their place in the package."""
+        if self.in_store is not None:
+            return file.dirid == PACKAGE_DIRID and file.source.lower() == self.in_store.lower()
+        path = f"{file.directory}\\{file.name}".lower()
+        return file.directory is not None and path == (self.image_path or "").lower()
 
     @property
     def start_override(self) -> dict[str, int]:

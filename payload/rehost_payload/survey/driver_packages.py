@@ -266,9 +266,9 @@ class _Judge:
     def _images(self, found: Candidate, inf: Inf) -> Iterator[BinaryFacts]:
         """The package's boot drivers: would they load in this Windows?"""
         install = inf.install(found.section, self._target.architecture)
-        wanted = {(s.image_path or "").lower() for s in install.services if s.boot}
+        boot = [s for s in install.services if s.boot]
         for file in install.files:
-            if f"{file.directory}\\{file.name}".lower() not in wanted:
+            if not any(service.brought_by(file) for service in boot):
                 continue
             place = locate(found.path.parent, file.source)
             if place is None:

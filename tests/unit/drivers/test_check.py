@@ -756,3 +756,19 @@ def test_hundreds_of_reasons_do_not_fill_the_screen(tmp_path: Path, monkeypatch:
     assert run("-v", tmp_path).stdout.count("is missing") == 300
     (one,) = json.loads(run("--json", tmp_path).stdout)
     assert sum("is missing" in c["text"] for c in one["checks"]) == 300
+
+
+def test_a_driver_that_is_loaded_from_the_store(tmp_path: Path) -> None:
+    text = package(service=SERVICE.replace("%12%", "%13%")).replace(
+        "DefaultDestDir = 12", "DefaultDestDir = 13"
+    )
+    report = judged(put(tmp_path / "a", inf=encoded(text)))
+    assert {b for b, level in levels(report).items() if level is Level.FAIL} == {7601, 9200, 9600, 14393}
+    assert says(
+        report, Level.FAIL, "has exraid loaded from the driver store: since Windows 10 1709 and Server 2019"
+    )
+    assert levels(report)[17763] is Level.PASS
+    # and it is looked into as the boot driver that it is
+    assert says(
+        judged(put(tmp_path / "b", inf=encoded(text), sys=driver(checksum=0))), Level.WARN, "has no checksum"
+    )

@@ -77,7 +77,7 @@ def test_order(tmp_path: Path) -> None:
         ({"service": "[Card_Inst.Services]\nAddService = ,2"}, "null driver"),
         ({"service": SERVICE.replace("%SERVICE_BOOT_START%", "3")}, "does not start at boot"),
         ({"service": SERVICE.replace("%SERVICE_KERNEL_DRIVER%", "0x10")}, "is no kernel driver"),
-        ({"service": SERVICE.replace("%12%", "%13%")}, "is not in the Windows folder"),
+        ({"service": SERVICE.replace("%12%", "%16422%")}, "is not in the Windows folder"),
         (
             {"service": SERVICE.replace(r"%12%\exraid", r"%12%\other")},
             "is not among the files that it copies",
@@ -169,3 +169,22 @@ def test_a_card_that_the_package_excludes(tmp_path: Path) -> None:
     assert isinstance(found, Candidate)
     assert found.section == "Other_Inst"
     assert isinstance(judge_one(tmp_path / "a" / "exraid.inf", parse_pci("9005:028F"), T2016), Candidate)
+
+
+def test_a_driver_that_is_loaded_from_the_store(tmp_path: Path) -> None:
+    """As newer packages have it; Server 2016 cannot do that."""
+    text = package(service=SERVICE.replace("%12%", "%13%")).replace(
+        "DefaultDestDir = 12", "DefaultDestDir = 13"
+    )
+    path = put(tmp_path, text)
+    assert refusal(path) == (
+        "exraid is loaded from the driver store, which Windows Server 2016 (10.0.14393) cannot "
+        "(Windows 10 1709 and Server 2019 can)"
+    )
+    found = judge_one(path, DEVICE, target_of("2019"))
+    assert isinstance(found, Candidate)
+    elsewhere = text.replace("%13%\\exraid.sys", "%13%\\x64\\exraid.sys")
+    assert elsewhere != text
+    other = judge_one(put(tmp_path / "other", elsewhere), DEVICE, target_of("2019"))
+    assert isinstance(other, Refusal)
+    assert "is not among the files that it copies" in other.reason

@@ -15,7 +15,7 @@ from rehost_payload.repair.model import Finding, InjectDriver, ResultWord, Sever
 from rehost_payload.repair.plan import plan
 from rehost_payload.repair.session import run_undo
 from rehost_payload.survey.model import PartitionTable, Survey, TableStyle
-from support import disks, driver_records, hives, infs, packages
+from support import disks, driver_records, hives, infs, packages, windows
 from support.catalogs import make_catalog
 from support.driver_image import make_driver
 from support.driver_records import IN_BOX, Driver
@@ -139,6 +139,36 @@ def test_an_update_of_a_package_that_brings_more_files(tmp_path: Path) -> None:
     assert plan(survey).actions == ()
 
 
+def test_an_update_that_is_loaded_from_the_driver_store(stick, tmp_path):
+    """The file of Windows stays, the service is pointed to the package's folder; and back."""
+    disk = windows.gpt_server(tmp_path / "server.img", release=windows.SERVER_2019, recovery=False)
+    service = infs.SERVICE.replace("%12%", "%13%")
+    image = put(tmp_path / "packages" / "arcsas", service=service)
+    inf = tmp_path / "packages" / "arcsas" / "arcsas.inf"
+    text = inf.read_bytes().decode("utf-16").replace("DefaultDestDir = 12", "DefaultDestDir = 13")
+    inf.write_bytes(text.encode("utf-16"))
+    members = {n: packages.digest((inf.parent / n).read_bytes()) for n in ("arcsas.inf", "arcsas.sys")}
+    (inf.parent / "arcsas.cat").write_bytes(make_catalog(members, packages.SERVER))
+    before, hive = disks.read_file(disk, disk.windows, DRIVER), disks.read_file(disk, disk.windows, HIVE)
+    machine = ImageMachine(
+        [disk.path, stick.path], controllers_=(LATER_CARD,), drivers=(tmp_path / "packages",)
+    )
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert outcome.result.verification is not None
+    assert {c.verdict for c in outcome.result.verification.checks if c.id.startswith("verify.driver")} == {
+        Verdict.PASS
+    }
+    assert disks.read_file(disk, disk.windows, DRIVER) == before
+    values = hives.values(disks.read_file(disk, disk.windows, HIVE))
+    path = values[f"{SERVICES}\\arcsas", "ImagePath"][1].decode("utf-16-le").rstrip("\0")
+    assert path.startswith("System32\\DriverStore\\FileRepository\\arcsas.inf_amd64_")
+    assert disks.read_file(disk, disk.windows, "Windows/" + path.replace("\\", "/")) == image
+    assert repair(machine).result.word is ResultWord.HEALTHY
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert disks.read_file(disk, disk.windows, HIVE) == hive
+
+
 # --- somebody else's driver of the same name
 
 
@@ -203,8 +233,10 @@ def test_a_repair_takes_the_next_best_and_says_nothing_of_it_afterwards(gpt, sti
 def test_a_file_of_another_service(keys: dict, text: str, tmp_path: Path) -> None:  # type: ignore[type-arg]
     packages.signed(tmp_path / "p")
     files = {"Windows/System32/drivers/exraid.sys": b"theirs"}
-    windows = tree(system={f"{SERVICES}\\theirs": {"Type": dword(1), "Start": dword(3), **keys}}, files=files)
-    survey = surveyed(windows, (SMART_3100,), [tmp_path])
+    installed = tree(
+        system={f"{SERVICES}\\theirs": {"Type": dword(1), "Start": dword(3), **keys}}, files=files
+    )
+    survey = surveyed(installed, (SMART_3100,), [tmp_path])
     assert text in findings(survey)["driver.package-conflict"].evidence[0].replace("theirs", "THEIRS")
     assert plan(survey).actions == ()
 
@@ -242,8 +274,8 @@ def test_parts_of_windows_are_never_replaced(tmp_path: Path) -> None:
 def test_what_else_the_engine_would_refuse_is_said_beforehand(tmp_path: Path) -> None:
     """No conflict, but no plan that fails while it is written either."""
     packages.signed(tmp_path / "p")
-    windows = tree(system={"DriverDatabase": {"Architecture": dword(0)}})
-    survey = surveyed(windows, (SMART_3100,), [tmp_path])
+    installed = tree(system={"DriverDatabase": {"Architecture": dword(0)}})
+    survey = surveyed(installed, (SMART_3100,), [tmp_path])
     assert "driver.package-conflict" not in findings(survey)
     assert any("architecture 0, not 9" in line for line in findings(survey)["driver.missing"].evidence)
     assert plan(survey).actions == ()
