@@ -46,9 +46,11 @@ def _places(disk: DiskHandle) -> Iterator[tuple[Place, str | None, int | None]]:
 def _matches(ref: VolumeRef, place: Place, guid: str | None, signature: int | None, disk: DiskHandle) -> bool:
     if ref.partition_guid is not None:
         return guid == ref.partition_guid
-    if ref.signature is not None:
-        return signature == ref.signature and place.offset == ref.offset
     same_disk = disk.info.serial == ref.disk_serial and disk.info.size == ref.disk_size
+    if ref.signature is not None:
+        # 0 is the signature of every disk that no Windows has seen yet
+        own = signature == ref.signature and (ref.signature != 0 or same_disk)
+        return own and place.offset == ref.offset
     return same_disk and place.offset == ref.offset
 
 

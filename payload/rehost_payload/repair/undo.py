@@ -61,6 +61,12 @@ def undo(
     content = journal.reopen()
     if content.all_undone:
         return ()
+    if content.complete and not force and _nothing_of_it_is_here(content, system):
+        raise ApplyError(
+            "journal",
+            "nothing is left to undo: all is as it was before that run; was it another server's?",
+            False,
+        )
     changes: list[Change] = []
     number = 0
     with ExitStack() as stack:
@@ -86,6 +92,31 @@ def undo(
     if progress is not None:
         progress("", len(content.entries), len(content.entries))
     return tuple(changes)
+
+
+def _nothing_of_it_is_here(content: JournalContent, system: System) -> bool:
+    """Whether a run that was completed, and of which nothing was taken back, has left no trace: servers that were made of
+    one image have the same identities, and the journal is to stay good for the one it belongs to."""
+    if not content.entries or any(e.undone for e in content.entries):
+        return False
+    with ExitStack() as stack:
+        mounts = Mounts(system, stack)
+        return all(_is_old(e.step, mounts, system) for e in content.open_entries)
+
+
+def _is_old(step: Step, mounts: Mounts, system: System) -> bool:
+    if isinstance(step, FileStep):
+        return _file_hash(mounts.of(step.volume), step.path) == step.before_sha256
+    if isinstance(step, FolderStep):
+        return not mounts.of(step.volume).exists(step.path)
+    if isinstance(step, SectorsStep):
+        before = bytes.fromhex(step.before)
+        with locate_disk(system, step.disk) as disk:
+            return disk.read_at(step.offset, len(before)) == before
+    if isinstance(step, VariableStep):
+        now = system.firmware_variable(step.name)
+        return (None if now is None else now.hex()) == step.before
+    return False
 
 
 def _stages(entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:

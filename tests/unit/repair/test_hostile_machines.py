@@ -271,6 +271,40 @@ def test_half_of_a_mirrored_dynamic_volume_is_not_written(
     assert repair(machine(disk)).result.word is ResultWord.REPAIRED
 
 
+def test_a_disk_without_signature_is_not_taken_for_another_one(
+    mbr: DiskLayout, tmp_path: Path, stick: DiskLayout
+) -> None:
+    """0 is no identity: undo does not go to the next disk that has none, and does not say that it is done."""
+    disk = disks.change_signature(mbr, 0)
+    windows.write_stores(disk)
+    disks.delete_file(disk, disk.system, "bootmgr")
+    outcome = repair(ImageMachine([disk.path, stick.path]))
+    assert any(c.where == "\\bootmgr" for c in outcome.result.changes), outcome.result
+    other = disks.make_mbr_disk(tmp_path / "other.img", system_files={"a": b"b"}, signature=0)
+    before = image_hash(other)
+    undone = run_undo(ImageMachine([other.path, stick.path]))
+    assert undone.result.word is ResultWord.FAILED, undone.result
+    assert image_hash(other) == before
+    assert run_undo(ImageMachine([disk.path, stick.path])).result.word is ResultWord.UNDONE
+    assert not disks.file_exists(disk, disk.system, "bootmgr")
+
+
+def test_a_server_made_of_the_same_image_is_not_called_undone(
+    gpt: DiskLayout, tmp_path: Path, stick: DiskLayout
+) -> None:
+    """It has the same identities, and lacks the same file. The journal stays good for the server that it belongs to."""
+    disks.delete_file(gpt, gpt.esp, "EFI/Boot")
+    twin = windows.copy_disk(gpt, tmp_path / "twin.img")
+    before = image_hash(twin)
+    assert repair(ImageMachine([gpt.path, stick.path])).result.word is ResultWord.REPAIRED
+    undone = run_undo(ImageMachine([twin.path, stick.path]))
+    assert undone.result.word is ResultWord.FAILED, undone.result
+    assert "nothing is left to undo" in (undone.result.error or "")
+    assert image_hash(twin) == before
+    assert run_undo(ImageMachine([gpt.path, stick.path])).result.word is ResultWord.UNDONE
+    assert not disks.file_exists(gpt, gpt.esp, "EFI/Boot")
+
+
 # --- partition tables ----------------------------------------------------------------------------------------------
 
 

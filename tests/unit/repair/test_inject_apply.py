@@ -187,6 +187,21 @@ def test_files_first_the_hive_last_and_everything_undone(lab: Lab) -> None:
     assert (lab.file(HIVE), lab.file(LOG)) == (old_hive, old_log)
 
 
+@pytest.mark.parametrize("place", [HIVE, LOG])
+def test_undo_leaves_a_registry_alone_that_windows_has_written_since(lab: Lab, place: str) -> None:
+    """The hive itself, or the log beside it that Windows makes anew where ours went with the old hive."""
+    before = lab.tree()
+    lab.apply(lab.inject(), lab.edit())
+    disks.write_files(lab.disk, lab.disk.windows, {place: b"newer"})
+    since = lab.tree()
+    with pytest.raises(ApplyError) as error:
+        lab.undo()
+    assert error.value.code == "conflict"
+    assert lab.tree() == since
+    lab.undo(force=True)
+    assert lab.tree() == before
+
+
 def test_a_second_time_nothing_is_written(lab: Lab) -> None:
     lab.apply(lab.inject(), lab.edit())
     again = [lab.inject(), lab.edit()]
