@@ -63,7 +63,7 @@ def list_(images: tuple[Path, ...], windows: str | None, json_: bool, language: 
       0    done; nothing stands against a capture
       1    nothing could be read
       2    the command line is wrong
-      3    a machine cannot be captured whole from here
+      3    a machine is damaged already, or cannot be captured whole from here
       5    going on would lose something (a locked volume, a virtual TPM)
       130  interrupted with Ctrl-C
     """
