@@ -290,7 +290,7 @@ def _earlier(
     resumed = {name: state.name for name, state in found if state.identity == wanted}
     now = {u.folder: (u.name, layout(u)) for u in plan.units if u.kind == "machine"}
     renewed = {
-        name: tuple(now[u.folder][0] for u in state.units if u.folder in now and now[u.folder][1] != u.files)
+        name: tuple(now[u.folder][0] for u in state.units if u.folder in now and _replaced(state, u, now))
         for name, state in found
         if state.identity == wanted
     }
@@ -300,6 +300,12 @@ def _earlier(
         if name not in resumed and plan.host and state.host == plan.host
     }
     return resumed, others, renewed
+
+
+def _replaced(state: CaptureState, unit: UnitState, now: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a copy of the unit is there that is of other files than it has ``now`` (by folder: name, layout)."""
+    copied = any(c.target == state.here and c.state != "unfinished" for c in unit.copies)
+    return copied and now[unit.folder][1] != unit.files
 
 
 # --- copying ---------------------------------------------------------------------------------------------------
