@@ -142,9 +142,8 @@ def _one(on: tuple[Present, ...]) -> Together:
     for present in on:
         for unit in present.state.units:
             own = [replace(c, target=present.where) for c in unit.copies if c.target == present.state.here]
-            if unit.files != files.get(
-                unit.folder
-            ):  # good as it may be, it is no copy of what was captured last
+            if unit.files != files.get(unit.folder):
+                # good as it may be, it is no copy of what was captured last
                 own = [replace(c, state="unfinished", reasons=(_OTHER_FILES,)) for c in own]
             copies.get(unit.folder, []).extend(own)
     state = replace(
