@@ -37,7 +37,9 @@ DRIVERS = r"System32\drivers"
 _NATIVE = 1
 _MAX_INCLUDES = 16
 _DEVICE = re.compile(r"[^\\]+\\VEN_[0-9A-F]{4}&DEV_[0-9A-F]{4}", re.IGNORECASE)
-_BAD_NAME = re.compile(r'[<>:"/|?*\x00-\x1f]')
+_BAD_NAME = re.compile(
+    '[<>:"/|?*\\x00-\\x1f\ud800-\udfff]'
+)  # halves of characters: a name in no known encoding
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]|rehost\.(tmp|busy))(\..*)?", re.IGNORECASE)
 
 
