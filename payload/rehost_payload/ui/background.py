@@ -36,6 +36,7 @@ class FirstLook:
         self.orders: Orders | OrdersError | None = None
         self.windows: tuple[str, ...] | None = None  # None: not known yet
         self.failed = False  # and it never will be
+        self.stopped = False  # and it will not be unless somebody else looks
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -76,7 +77,7 @@ class FirstLook:
                 self._progress("", 0, 0)
                 self.learn(survey_machine(system, self._progress))
         except (_Stopped, Busy):
-            pass
+            self.stopped = True
         except Exception:  # the survey itself will say what is wrong
             self.failed = True
 

@@ -51,6 +51,11 @@ def perform(
     worker.progress.label = worker.texts("capture.looking")
     prepared = prepare(worker.system, orders, targets, worker.progress)
     worker.progress.close()
+    why = refused(prepared, worker.system) if targets else None
+    if why is not None and why[0] == "source-disk":
+        return blocked(
+            prepared, why
+        )  # a target is not searched, so what was found of the machines there is not all
     worker.show(prepared_lines(prepared, worker.page(None)))
     if not targets:
         return _unwritten(ResultWord.PLANNED, prepared)
@@ -126,10 +131,10 @@ def choose_targets(worker: Worker) -> tuple[str, ...]:
     found = [c for c in candidates(worker.system) if c.unfit != "windows"]
     worker.progress.close()
     if not any(c.unfit is None for c in found):
-        worker.console.say_all(_list([candidate_text(c, worker.texts) for c in found]))
+        worker.console.say_all(_list(worker, [candidate_text(c, worker.texts) for c in found]))
         worker.say(worker.texts("capture.no-candidates"))
         return ()
-    lines = _list([candidate_text(c, worker.texts) for c in found])
+    lines = _list(worker, [candidate_text(c, worker.texts) for c in found])
     picked = _pick(worker, lines, "capture.choose-targets", len(found), MOST_TARGETS)
     return tuple(found[n].id for n in picked)
 
@@ -139,13 +144,14 @@ def choose_machines(worker: Worker, prepared: Prepared) -> tuple[str, ...] | Non
     units = [u for u in prepared.plan.units if u.kind == "machine"]
     if len(units) < 2:
         return None
-    lines = _list([f"{unit_name(u, worker.texts)}: {size(u.size)}" for u in units])
+    lines = _list(worker, [f"{unit_name(u, worker.texts)}: {size(u.size)}" for u in units])
     picked = _pick(worker, lines, "capture.choose-machines", len(units), len(units))
     return tuple(units[n].id for n in picked) or None
 
 
-def _list(texts: Sequence[str]) -> list[str]:
-    return [f"  {number}  {text}" for number, text in enumerate(texts, 1)]
+def _list(worker: Worker, texts: Sequence[str]) -> list[str]:
+    page = worker.page(None)
+    return [line for number, text in enumerate(texts, 1) for line in page.wrap(f"{number}  {text}", 2, 3)]
 
 
 def _pick(worker: Worker, lines: list[str], prompt: str, count: int, most: int) -> list[int]:
@@ -176,6 +182,9 @@ def interactive(worker: Worker) -> CaptureOutcome | None:
     worker.progress.label = worker.texts("capture.looking")
     prepared = prepare(worker.system, orders, targets, worker.progress)
     worker.progress.close()
+    why = refused(prepared, worker.system)
+    if why is not None and why[0] != "no-space":
+        return blocked(prepared, why)  # before he chooses among machines, for nothing
     machines = choose_machines(worker, prepared)
     if machines is not None:
         return perform(worker, replace(orders, machines=machines), asking(worker))

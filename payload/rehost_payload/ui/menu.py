@@ -165,8 +165,9 @@ class Menu:
     def _windows(self) -> str:
         look = self._look
         if look is None or look.windows is None:
-            failed = look is not None and look.failed
-            return self.texts("menu.windows-unknown" if failed else "menu.windows-looking")
+            if look is not None and (look.failed or look.stopped):
+                return self.texts("menu.windows-unknown" if look.failed else "menu.windows-stopped")
+            return self.texts("menu.windows-looking")
         return "; ".join(look.windows) or self.texts("menu.windows-none")
 
     def _tick(self) -> None:

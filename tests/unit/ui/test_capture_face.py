@@ -116,12 +116,18 @@ def test_back_and_no(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_a_target_with_machines_on_it_is_refused(bench: Bench, tmp_path: Path) -> None:
-    """Left out of the search as a target, it still holds files that a configuration elsewhere names."""
-    d = desk(bench, "1\n\nyes\n")
+    """Left out of the search as a target, it still holds files that a configuration elsewhere names. What was found of
+    these machines is not all, so no list of them is shown as if it were."""
+    d = desk(bench, "1\n")
     outcome = interactive(d.worker)
     assert outcome is not None
-    assert outcome.word in (ResultWord.BLOCKED, ResultWord.INCOMPLETE), d.shown
-    assert "FATAL" in d.shown or "BLOCKED" in d.shown
+    assert outcome.refused is not None
+    assert (outcome.word, outcome.refused[:2]) == (ResultWord.BLOCKED, ("source-disk", "disk1p1"))
+    assert "Virtual machines" not in d.shown
+    report(d.worker, outcome)
+    assert "The target is on a disk whose files are to be captured" in d.shown
+    assert bench.mounted == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def orders(**more: object) -> Orders:
