@@ -94,7 +94,7 @@ def main() -> None:
     help="Put vmlinuz and initrd.img there as well (PXE, direct start).",
 )  # fmt: skip
 @click.option(
-    "--drivers", multiple=True, type=InputPath(), metavar="DIR|FILE",
+    "--drivers", multiple=True, type=InputPath(exists=True), metavar="DIR|FILE",
     help="Driver packages for the medium: a folder, ZIP, EXE, CAB, MSI or 7z; may be repeated.  "
     "[default: drivers/packages]",
 )  # fmt: skip
@@ -131,9 +131,11 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="With --media: show what would be built, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The result (or the plan) as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.argument("stray", nargs=-1, metavar="")
 @click.pass_context
 def build(
     ctx: click.Context,
+    stray: tuple[str, ...],
     media: tuple[Path, ...],
     base: str | None,
     output: Path,
@@ -181,6 +183,10 @@ def build(
       2    the command line is wrong
       130  interrupted with Ctrl-C
     """
+    if stray:
+        raise click.UsageError(
+            f"{stray[0]}: Windows media are named with --media, driver packages with --drivers, the new ISO with -o"
+        )
     if base is None:
         base = "winpe" if media else "debian"
     _check_base(ctx, base)

@@ -98,5 +98,9 @@ def clear_messages(output: Path, *also: Path) -> Iterator[None]:
                 f"{where}: the file system takes no file of this size",
                 "write to another disk (FAT32 ends at 4 GiB); -o, --cache and TMPDIR lead there",
             ) from None
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and output.parent in Path(where).parents:
+            raise BuildError(
+                f"{output.parent} may not be written: {e.strerror}", "name another place with -o"
+            ) from None
         places = " and ".join(str(p) for p in (*also, output.parent))
         raise BuildError(f"{where}: {e.strerror or e}", f"check {places}") from None

@@ -32,7 +32,7 @@ _BIOS_LOADER, _UEFI_LOADER = "bootmgr", "efi/boot/bootx64.efi"
 
 @click.command()
 @click.argument("medium", metavar="ISO", type=InputPath(folders=False, disks=True, exists=True))
-@click.argument("device", metavar="DEVICE", type=click.Path(path_type=Path))
+@click.argument("device", metavar="DEVICE", type=click.Path(path_type=Path, readable=False))
 @click.option("--yes", is_flag=True, help="The consent: do not ask.")
 @click.option("--fixed", is_flag=True, help="Allow a disk that is not removable and not on USB.")
 @click.option(

@@ -59,5 +59,7 @@ def report_lines(report: MediumReport) -> list[str]:
     if open_points:
         words += f" ({open_points} of these not needed)"
     end = "The medium is as it should be" if report.passed else "The medium should not be used"
+    if any(p.title == "build.json" and p.reason == f"{p.title} is missing" for p in report.points):
+        end = "This is no medium of Rehost, or one that has lost its build.json"
     lines.append(f"{end}: {words}.")
     return lines

@@ -68,7 +68,8 @@ def target_of(text: str, product_type: int = SERVER, architecture: str = "amd64"
     build = int(wanted)
     version = _VERSIONS.get(build, (10, 0) if 10240 <= build < 100_000 else None)
     if version is None:
-        raise ValueError(f"no Windows has the build number {build}")
+        years = ", ".join(name.removeprefix("Windows Server ") for name in SERVERS.values())
+        raise ValueError(f"no Windows has the build number {build}, and the servers are {years}")
     return Target(*version, build, product_type, 0, architecture)
 
 

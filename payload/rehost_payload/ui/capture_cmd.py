@@ -117,8 +117,12 @@ def capture(
     orders = CaptureOrders(
         targets, machines or None, config_only, with_iso, not no_orphans, windows, guardian
     )
+    from rehost_payload.ui.cli import require_disks
+
     with ExitStack() as stack:
         worker = _worker(stack, images, language, quiet=json_)
+        if not images:
+            require_disks(worker.system)
         worker.attended = not yes
         code = _capture(worker, orders, yes=yes, dry_run=dry_run, json_=json_, volumes=not images)
     ctx.exit(code)
@@ -213,9 +217,11 @@ def list_(folders: tuple[Path, ...], json_: bool, language: str | None) -> None:
     """
     from rehost_payload.strictjson import plain
     from rehost_payload.ui.capture_lines import listed
-    from rehost_payload.ui.cli import make_worker, refusals
+    from rehost_payload.ui.cli import make_worker, refusals, require_disks
 
     worker = None if folders else make_worker(language, json_)
+    if worker is not None:
+        require_disks(worker.system)
     texts = texts_of(language)
     with refusals():
         found = list(_present(folders, None if worker is None else worker.system))

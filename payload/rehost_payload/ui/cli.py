@@ -306,6 +306,7 @@ def undo(
 
     texts = texts_of(language)
     worker = _worker(texts, quiet=as_json)
+    require_disks(worker.system)
     if as_list or not yes:
         with refusals():
             runs = past_runs(worker.system)
@@ -368,7 +369,7 @@ def report(source: Path, output: Path, language: str | None) -> None:
     except UnicodeDecodeError as e:
         raise click.ClickException(f"{source}: not a report.json of Rehost") from e
     except ValueError as e:
-        raise click.ClickException(f"{source}: {e}") from e
+        raise click.ClickException(f"{source}: not a report.json of Rehost: {e}") from e
     if output.exists() and output.samefile(source):
         raise click.ClickException(
             f"{output}: the page would replace the run's own record; name another file"
@@ -493,12 +494,27 @@ def _system() -> System:
         _fail(e.detail, USAGE)
 
 
+def require_disks(system: System) -> None:
+    """Ends the command where no disk of this machine may be read: what is on them is not known then, and not nothing."""
+    with refusals():
+        handles = system.disks()
+    for handle in handles:
+        handle.close()
+    if not handles and (problems := system.problems()):
+        _fail(_no_disk("; ".join(problems)))
+
+
+def _no_disk(reasons: str, of_images: bool = False) -> str:
+    from rehost_payload.system.here import PRIVILEGE
+
+    return f"no disk could be read{': ' + reasons if reasons else ''}{'' if of_images else f' ({PRIVILEGE})'}"
+
+
 def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str | None = None) -> Survey:
     """The survey that a command works on: saved, of images, or of this machine. Ends the command if there is none."""
     from rehost_payload.formats.errors import FormatError
     from rehost_payload.survey import survey_images, survey_machine
     from rehost_payload.survey.json import checked, from_json
-    from rehost_payload.system.here import PRIVILEGE
     from rehost_payload.system.protocol import SystemError_
     from rehost_payload.ui.pretend import controllers_of
 
@@ -511,7 +527,7 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str
         except OSError as e:
             _fail(f"{saved}: {e.strerror}")
         except (FormatError, UnicodeDecodeError) as e:
-            _fail(f"{saved}: {e}")
+            _fail(f"{saved} is no survey, as rehost survey --json writes it: {e}")
     progress = _progress(texts)
     progress.label = texts("progress.survey")
     try:
@@ -525,9 +541,7 @@ def _survey(saved: Path | None, images: tuple[Path, ...], texts: Texts, pci: str
     progress.close()
     if not found.disks:
         reasons = "; ".join(f"{p.where}: {p.detail}" for p in found.problems)
-        _fail(
-            f"no disk could be read{': ' + reasons if reasons else ''}{'' if images else f' ({PRIVILEGE})'}"
-        )
+        _fail(_no_disk(reasons, bool(images)))
     return found
 
 

@@ -148,6 +148,7 @@ def _context(report: Report, language: str) -> dict[str, Any]:
         "state_before": lambda state: show.before_text(state, t, None),
         "state_after": lambda state: show.after_text(state, t, None),
         "rolled_back_text": show.rolled_back_text,
+        "next_step": show.next_step,
         "firmware_text": show.firmware_text,
         "volume_state": show.volume_state,
         "system_name": describe.system_name,

@@ -168,7 +168,7 @@ class Page:
         if result.journal:
             out += self.wrap(self.t("show.originals", where=result.journal))
         out += self.notes(result.notes)
-        return out + self.wrap(f"{self.t('show.next')}: {self.t.part('result', word, 'next') or ''}")
+        return out + self.wrap(f"{self.t('show.next')}: {next_step(result, self.t)}")
 
     def notes(self, notes: Iterable[Note]) -> list[str]:
         return [line for note in notes for line in self.wrap(note_text(note, self.t))]
@@ -316,6 +316,12 @@ def action_text(action: Action, names: Names) -> str:
             return t(
                 "action.delete-variable" if action.after is None else "action.set-variable", name=action.name
             )
+
+
+def next_step(result: RunResult, t: Texts) -> str:
+    """What the operator does now."""
+    part = "next-unsaved" if result.word is ResultWord.FAILED and not result.journal else "next"
+    return t.part("result", result.word.value, part) or ""
 
 
 def _patch(what: str, t: Texts) -> str:

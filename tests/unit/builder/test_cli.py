@@ -41,10 +41,17 @@ def test_help_shows_examples_and_the_payloads_commands() -> None:
         ["build", "--base", "winpe"],
         ["build", "--compression", "40"],
         ["build", "--lock", "/nowhere"],
+        ["build", "--drivers", "/nowhere"],
     ],
 )
 def test_usage_errors_are_2(arguments: list[str]) -> None:
     assert _run(*arguments)[0] == 2
+
+
+def test_a_file_without_an_option_is_told_which_there_are() -> None:
+    code, _, err = _run("build", "SERVER 2022.iso")
+    assert code == 2
+    assert "SERVER 2022.iso: Windows media are named with --media, driver packages with --drivers" in err
 
 
 def test_a_build_that_fails_says_why_and_what_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from rehost_builder.errors import BuildError
 from rehost_builder.media.fat import fat_image
 from rehost_builder.media.iso9660 import Content, write_iso
 from rehost_builder.media.iso_reader import IsoImage, open_iso
-from rehost_builder.verify.model import MediumReport, Verdict
+from rehost_builder.verify.model import MediumReport, Verdict, report_lines
 from rehost_builder.verify.run import verify_medium
 from support.pe_image import SUBSYSTEM_EFI, make_pe
 
@@ -105,6 +106,17 @@ def test_it_passes(medium: Path) -> None:
     assert (report.base, report.version) == ("debian", "1.2.3")
     # nothing is in the stand-in's root: whether unsquashfs is here or not, that is not said to be right
     assert {p.name for p in report.points if p.verdict is not Verdict.PASS} == {"payload"}
+
+
+def test_a_medium_of_somebody_else_is_called_so(medium: Path) -> None:
+    points = tuple(
+        replace(p, verdict=Verdict.FAIL, reason="build.json is missing") if p.title == "build.json" else p
+        for p in verify_medium(medium).points
+    )
+    report = replace(verify_medium(medium), points=points)
+    assert report_lines(report)[-1].startswith(
+        "This is no medium of Rehost, or one that has lost its build.json: "
+    )
 
 
 def _listed(files: dict[str, Content], path: str, data: bytes) -> None:

@@ -117,6 +117,7 @@ def test_german(saved: Callable[[Survey], str], capsys: Capture, monkeypatch: py
         (["repair", "--nonsense"], 2, "--nonsense"),
         (["report", "--from", __file__, "-o", "/dev/null"], 1, "test_cli.py"),
         (["report", "--from", "/no/such/file", "-o", "/dev/null"], 1, "No such file"),
+        (["report", "--from", __file__, "-o", "/dev/null"], 1, "not a report.json of Rehost"),
         (["report"], 2, "--from"),
     ],
 )
@@ -125,6 +126,25 @@ def test_mistakes_are_one_message(arguments: list[str], code: int, says: str, ca
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["undo"], ["undo", "--list"], ["capture", "--dry-run"], ["capture", "list"], ["verify"]]
+)
+def test_disks_that_may_not_be_read_are_not_empty(
+    arguments: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without root's rights nothing was seen: not that there is nothing to undo and no machine to capture."""
+
+    class Forbidden(ImageMachine):
+        def problems(self) -> list[str]:
+            return ["/dev/sda: Permission denied"]
+
+    monkeypatch.setattr(linux, "LinuxSystem", lambda: Forbidden([]))
+    assert run(rehost, arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no disk could be read: /dev/sda: Permission denied (are you root?)" in shown.err
 
 
 def test_a_choice_that_names_nothing(saved: Callable[[Survey], str], capsys: Capture) -> None:

@@ -296,11 +296,21 @@ def test_errors(error: str, code: str, detail: str) -> None:
 
 
 def test_outcome_names_error_rollback_and_next_step() -> None:
-    result = RunResult(ResultWord.FAILED, "a", "b", "repair", error="dirty: disk0p3", rolled_back=False)
+    kept = "disk1p1 \\Rehost\\20250101T000000Z\\journal"
+    result = RunResult(
+        ResultWord.FAILED, "a", "b", "repair", journal=kept, error="dirty: disk0p3", rolled_back=False
+    )
     text = joined(page(None).outcome(result))
     assert "Run chkdsk on it" in text
     assert "NOT everything could be taken back" in text
-    assert "Next: Read the error above" in text
+    assert "Next: Read the error above. Keep the report and the Rehost folder" in text
+
+
+def test_nothing_that_was_saved_is_to_be_kept_where_nothing_was() -> None:
+    result = RunResult(ResultWord.FAILED, "a", "b", "repair", error="disks: none could be read: /dev/vda")
+    assert joined(page(None).outcome(result)).endswith(
+        "Next: Remedy the cause that is named above, then run it again."
+    )
 
 
 def test_a_note_is_said_with_the_outcome() -> None:
