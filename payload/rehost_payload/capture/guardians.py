@@ -31,15 +31,20 @@ _MOST_CERTIFICATES = 200
 
 
 def host_guardians(software: Hive | None, problems: list[Problem]) -> tuple[GuardianCertificate, ...]:
-    """Those of the hive SOFTWARE; none where no machine of the host ever had a virtual TPM."""
+    """Those of the hive SOFTWARE; none where no machine of the host ever had a virtual TPM, or where one of them cannot be
+    read: of the others nobody may take that they are all."""
     found: list[GuardianCertificate] = []
     try:
         store = None if software is None else software.key(_STORE)
         for key in store.subkeys() if store is not None else ():
             value = key.value("Blob")
-            if value is None or len(found) >= _MOST_CERTIFICATES:
+            if value is None:
                 continue
+            if len(found) >= _MOST_CERTIFICATES:
+                raise FormatError("certificate store", f"more than {_MOST_CERTIFICATES} certificates")
             stored = parse_stored(value.data)
+            if stored.thumbprint != key.name.upper():
+                raise FormatError("certificate store", f"{key.name} is not the thumbprint of what it holds")
             match = _SUBJECT.fullmatch(stored.name)
             purpose, guardian = (match[1], match[2]) if match else ("", stored.name)
             found.append(
@@ -47,6 +52,7 @@ def host_guardians(software: Hive | None, problems: list[Problem]) -> tuple[Guar
             )
     except FormatError as error:
         problems.append(Problem("damaged", "SOFTWARE: Shielded VM Local Certificates", str(error)))
+        return ()
     return tuple(found)
 
 

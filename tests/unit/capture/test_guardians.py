@@ -14,7 +14,7 @@ from rehost_payload.capture.guardians import best, compare, documents, saved_fil
 from rehost_payload.capture.model import CaptureChoices
 from rehost_payload.repair.model import Finding, Severity
 from support import disks, hives, windows
-from support.guardians import STORE, exported, guardian, host_with_tpm, thumbprint
+from support.guardians import STORE, exported, guardian, host_with_tpm, stored, thumbprint
 from support.hyperv_host import Host, software_hive
 from support.signing import Authority
 from unit.capture.conftest import TAKEN, look
@@ -134,10 +134,13 @@ def test_they_are_found_on_any_volume_and_in_captures(tmp_path: Path) -> None:
     assert len(found.guardian_files) == 4
 
 
-def test_a_damaged_store_is_named_and_nothing_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blob", [b"\x20" + bytes(11), stored(FOREIGN[0])], ids=["cut", "another"])
+def test_a_damaged_store_is_named_and_nothing_counts(blob: bytes, tmp_path: Path) -> None:
+    """The one that cannot be read may be the one that is needed."""
     host = host_with_tpm(tmp_path)
+    blobs = {thumbprint(a): stored(a) for a in BOTH} | {"F" * 40: blob}
     hive = hives.make_hive(
-        {f"{STORE}\\{thumbprint(SIGNING)}": {"Blob": hives.binary(b"\x20" + bytes(11))}},
+        {f"{STORE}\\{name}": {"Blob": hives.binary(data)} for name, data in blobs.items()},
         base=software_hive(windows.SERVER_2016),
     )
     with disks.ntfs_volume(*host.place("C")) as volume:
