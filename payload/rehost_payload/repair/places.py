@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost_payload.repair.model import Choices, VolumeRef
+from rehost_payload.repair.rules.disks import not_alone
+from rehost_payload.repair.rules.volumes import other_half
 from rehost_payload.repair.view import View
 from rehost_payload.survey.model import FileSystem, Survey, Volume
 
@@ -24,13 +26,18 @@ class JournalPlace:
 
 
 def journal_places(survey: Survey, choices: Choices | None = None) -> tuple[JournalPlace, ...]:
-    """Where a run may keep its journal, best first: a volume labelled REHOST; a Windows volume; the ESP."""
+    """Where a run may keep its journal, best first: a volume labelled REHOST; a Windows volume; the ESP. Not half of a
+    mirror, and not one of several disks that are the same or belong together."""
     room = {"label": 4 * 1024 * 1024, "windows": _ROOM, "esp": _ROOM_ON_ESP}
     view = View(survey, choices or Choices())
+    several = not_alone(view)
     return tuple(
         p
         for p in journal_homes(survey, view.choices)
-        if _fit(view.volumes[p.id], room[p.reason]) and not view.disk_of(p.id).read_only
+        if _fit(view.volumes[p.id], room[p.reason])
+        and not view.disk_of(p.id).read_only
+        and view.disk_of(p.id).id not in several
+        and other_half(view, view.volumes[p.id]) is None
     )
 
 

@@ -236,6 +236,21 @@ def test_members_of_an_array_are_not_written_one_by_one(
     assert image_hash(disk) == before
 
 
+def test_no_originals_on_half_of_a_mirror(tmp_path: Path) -> None:
+    """Only the system partition is to be written, and there is no stick: the originals go there as well."""
+    disk = windows.gpt_server(tmp_path / "first.img", recovery=False)
+    parts = tuple(replace(p, type=LDM_DATA) if p.role == "windows" else p for p in disk.partitions)
+    disk = replace(disk, partitions=parts)
+    disks.write_gpt(disk)
+    disks.delete_file(disk, disk.esp, "EFI/Boot")
+    other = disks.regenerate_guids(windows.copy_disk(disk, tmp_path / "second.img"), "second")
+    before = [disks.read_bytes(d.path, d.windows.offset, d.windows.size) for d in (disk, other)]
+    outcome = repair(ImageMachine([disk.path, other.path]))
+    assert outcome.result.changes
+    assert (outcome.result.journal or "").startswith("disk0p1 ")
+    assert [disks.read_bytes(d.path, d.windows.offset, d.windows.size) for d in (disk, other)] == before
+
+
 @pytest.mark.parametrize("style", ["gpt", "mbr"])
 def test_half_of_a_mirrored_dynamic_volume_is_not_written(
     style: str, tmp_path: Path, machine: Callable[..., ImageMachine]

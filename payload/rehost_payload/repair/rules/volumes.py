@@ -29,7 +29,7 @@ def rules(view: View) -> Iterator[Issue]:
             yield Issue(
                 Finding("volume.dirty", Severity.INFO, v.id, {"volume": v.id}, (f"{_line(v)}: {what}",))
             )
-        other = _other_half(view, v)
+        other = other_half(view, v)
         if other is not None:
             params, evidence = {"volume": v.id, "other": other.id}, (_line(v), _line(other))
             yield Issue(Finding("volume.mirrored", Severity.WARNING, v.id, params, evidence))
@@ -57,7 +57,7 @@ def rules(view: View) -> Iterator[Issue]:
             )
 
 
-def _other_half(view: View, volume: Volume) -> Volume | None:
+def other_half(view: View, volume: Volume) -> Volume | None:
     """The other half of a mirrored volume of dynamic disks. The boot volume keeps a partition of its own there, in which
     its file system can be read like any other."""
     if not volume.serial or not _is_dynamic(view, volume):
