@@ -37,7 +37,7 @@ from rehost_payload.drivers.inject_names import (
     taken_numbers,
     with_number,
 )
-from rehost_payload.drivers.inject_owners import check_owners
+from rehost_payload.drivers.inject_owners import check_owners, replaced
 from rehost_payload.drivers.inject_package import Chosen, choose
 from rehost_payload.drivers.inject_records import AMD64, Names, critical_devices, database_records
 from rehost_payload.drivers.inject_services import (
@@ -106,6 +106,7 @@ def _inject(
         edits=tuple(still_needed(system, edits)),
         files=tuple(files),
         notes=(*chosen.notes, *entries_left_out(chosen)),
+        replaces=tuple(replaced(chosen, read)),
     )
 
 

@@ -104,7 +104,8 @@ class Injection:
 
     ``name`` is the package's name in the driver store ("arcsas.inf_amd64_0123456789abcdef"; empty before Windows 8),
     ``published`` the name Windows gives its INF ("oem7.inf"), ``services`` the drivers it installs, the controller's
-    own first. ``files`` come in the order in which they may be written: what others refer to first.
+    own first. ``files`` come in the order in which they may be written: what others refer to first. ``replaces``: in
+    words, the driver files of Windows that are other ones afterwards.
     """
 
     name: str
@@ -113,3 +114,4 @@ class Injection:
     edits: tuple[HiveEdit, ...]
     files: tuple[InjectedFile, ...]
     notes: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()

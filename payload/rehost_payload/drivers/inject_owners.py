@@ -16,7 +16,10 @@ from rehost_payload.drivers.hive_edits import find_value
 from rehost_payload.drivers.inject_model import STORE, InjectError, ReadWindowsFile
 from rehost_payload.drivers.inject_names import DATABASE
 from rehost_payload.drivers.inject_package import DRIVERS, Binary, Chosen
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.hive import REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, Hive, Key, fold
+from rehost_payload.formats.pe import read_facts
+from rehost_payload.formats.source import BytesSource
 
 # parts of Windows that no package brings: their name in a package is a mistake or worse
 _WINDOWS_OWN = frozenset(
@@ -91,6 +94,21 @@ def check_owners(hive: Hive, chosen: Chosen, control_sets: Iterable[str], read: 
     for binary in chosen.binaries:
         if binary.data is not None:
             _check_service(hive, chosen, binary, sets, owners[fold(binary.service.name)], read)
+
+
+def replaced(chosen: Chosen, read: ReadWindowsFile) -> Iterator[str]:
+    """The files of Windows that the package takes the place of, with both versions, in words."""
+    for path, data in chosen.copies.items():
+        present = read(path)
+        if present is not None and present != data:
+            yield f"{path} {_version(data)} takes the place of {_version(present)}"
+
+
+def _version(data: bytes) -> str:
+    try:
+        return read_facts(BytesSource(data)).version or "without version"
+    except FormatError:
+        return "that is no driver"
 
 
 def _check_service(

@@ -306,8 +306,8 @@ class _Judge:
             ids = tuple(dict.fromkeys((*device.hardware_ids, *device.compatible_ids)))
             try:
                 package = read_package(Path(c.folder), c.inf)
-                inject(package, ids, self._target, hive, read, self._drivers.oem_numbers)
-                yield c
+                made = inject(package, ids, self._target, hive, read, self._drivers.oem_numbers)
+                yield replace(c, replaces=made.replaces)
             except InjectError as error:
                 yield replace(c, refusal_code=error.code, refusal=error.detail)
             except (FormatError, OSError) as error:

@@ -240,7 +240,7 @@ class PackageCandidate:
 
     ``refusal``: why the engine would not write it into this installation, found by computing everything that it would
     write; ``refusal_code`` is one of `inject_model.CODES`. Empty where it would, or where that was not computed because
-    the verification failed.
+    the verification failed. ``replaces``: in words, the driver files of Windows that it takes the place of.
     """
 
     address: str
@@ -263,6 +263,7 @@ class PackageCandidate:
     package_sha256: str = ""  # of the files that were verified
     refusal_code: str = ""
     refusal: str = ""
+    replaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

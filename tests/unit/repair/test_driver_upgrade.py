@@ -80,7 +80,11 @@ def test_a_newer_driver_of_the_vendor_replaces_that_of_windows(gpt, stick, tmp_p
     )
     outcome = repair(machine)
     assert outcome.result.word is ResultWord.REPAIRED, outcome.result
-    assert "driver.missing" in found(outcome)
+    assert outcome.result.diagnosis_before is not None
+    (missing,) = (f for f in outcome.result.diagnosis_before.findings if f.id == "driver.missing")
+    assert any(
+        r"System32\drivers\arcsas.sys without version takes the place of " in e for e in missing.evidence
+    )
     assert "driver.package-conflict" not in found(outcome)
     # the new file in its place, and in a folder of its own in the driver store
     assert disks.read_file(gpt, gpt.windows, DRIVER) == image

@@ -442,7 +442,8 @@ def _replaces(candidate: PackageCandidate, brought: Mapping[str, PackageCandidat
 
 
 def _about(candidate: PackageCandidate) -> Iterator[str]:
-    """What is to be said of a package that is taken: who has signed it, and what speaks against it a little."""
+    """What is to be said of a package that is taken: what it replaces, who has signed it, what speaks against it a little."""
+    yield from candidate.replaces
     found = candidate.verification
     if found is None:
         return
