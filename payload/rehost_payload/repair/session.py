@@ -29,7 +29,9 @@ from rehost_payload.repair.locate import locate_volume, reading
 from rehost_payload.repair.model import (
     Change,
     Choices,
+    CreateStore,
     Diagnosis,
+    EditStore,
     Engine,
     Note,
     Plan,
@@ -45,6 +47,7 @@ from rehost_payload.repair.plan import plan as make_plan
 from rehost_payload.repair.tree import parse_record
 from rehost_payload.repair.undo import changed_by_a_start, undo
 from rehost_payload.repair.verify import verify
+from rehost_payload.repair.view import View
 from rehost_payload.repair.writing import mounted
 from rehost_payload.survey.model import Survey
 from rehost_payload.survey.run import survey_machine
@@ -214,7 +217,7 @@ def _repair(work: _Work, tool: DriverTool | None, notes: tuple[Note, ...]) -> Ou
     except (SystemError_, OSError) as e:  # written, but nobody has seen that it is right
         error = f"verify: the disks could not be looked at again: {e}"
         return Outcome(replace(made, finished=now(), error=error), work.survey, None)
-    verification = verify(after, work.choices)
+    verification = _verified(after, work.plan, work.choices)
     if applied.by_tool and trouble is None and (failed := _drivers_failed(verification)):
         return _without_tool(work, where, folder, failed)
     diagnosis_after = diagnose(after, work.choices)
@@ -236,6 +239,25 @@ def _repair(work: _Work, tool: DriverTool | None, notes: tuple[Note, ...]) -> Ou
             return _noted(outcome, place.id, e)
         return replace(outcome, report=f"{place.id} {folder}")
     return outcome
+
+
+def _verified(after: Survey, plan: Plan, choices: Choices) -> Verification:
+    """The verdict on the way that the firmware is likely to go. Where stores on other system partitions were written, a
+    verdict that one of these leads nowhere goes first: a Windows on another disk, which starts as well as ever, is no
+    proof of the repair."""
+    likely = verify(after, choices)
+    if likely.chain is Verdict.FAIL or choices.system_volume is not None:
+        return likely
+    written = {
+        a.volume
+        for a in plan.actions
+        if isinstance(a, EditStore | CreateStore) and "\\recovery\\" not in a.path.lower()
+    }
+    view = View(after, choices)
+    own = (
+        verify(after, replace(choices, system_volume=v.id)) for v in after.volumes if view.ref(v) in written
+    )
+    return next((v for v in own if v.chain is Verdict.FAIL), likely)
 
 
 def _together(chosen: tuple[Note, ...], made: tuple[Note, ...]) -> tuple[Note, ...]:

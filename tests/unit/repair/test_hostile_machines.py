@@ -12,14 +12,14 @@ import pytest
 
 from rehost_payload.formats.gpt import LDM_DATA
 from rehost_payload.repair.assess import assess
-from rehost_payload.repair.model import Choices, PatchBytes, ResultWord, Severity, Verdict
+from rehost_payload.repair.model import Choices, PatchBytes, ResultWord, Severity, Verdict, Verification
 from rehost_payload.repair.session import Outcome, run_undo
 from rehost_payload.repair.verify import verify
-from rehost_payload.survey.model import Firmware, FirmwareMode
+from rehost_payload.survey.model import Firmware, FirmwareMode, Survey
 from rehost_payload.survey.run import survey_machine
 from rehost_payload.system.protocol import DiskHandle
 from support import disks, stores, windows
-from support.disks import DiskLayout, PartitionSpec
+from support.disks import DiskLayout, PartitionLayout, PartitionSpec
 from support.image_system import ImageMachine
 
 from .helpers import found, image_hash, repair, store_elements
@@ -45,6 +45,18 @@ class Connected(ImageMachine):
 # --- the boot files are on another disk ------------------------------------------------------------------------
 
 
+def store_for(first: DiskLayout, system: PartitionLayout, second: DiskLayout) -> bytes:
+    """A store for the system partition of the first disk; Windows is on the second."""
+    there = (3, stores.device(second, second.windows))
+
+    def over_there(handle: Any) -> None:
+        for entry, kinds in ((stores.LOADER, ()), (stores.RESUME, (0x21000026,))):
+            for kind in (0x11000001, 0x21000001, *kinds):
+                stores.set_element(handle, entry, kind, there)
+
+    return stores.changed(stores.installed(first, windows=system).hive(), over_there)
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[DiskLayout, DiskLayout]:
     """The active partition with the boot manager is on the first disk, Windows on the second, which cannot start."""
@@ -56,15 +68,7 @@ def pair(tmp_path: Path) -> tuple[DiskLayout, DiskLayout]:
     second = disks.make_disk(
         tmp_path / "second.img", [PartitionSpec("windows", 128 * MIB, "ntfs", "07", tree)], style="mbr"
     )
-    store = stores.installed(first, windows=first.system).hive()
-    there = (3, stores.device(second, second.windows))
-
-    def over_there(handle: Any) -> None:
-        for entry, kinds in ((stores.LOADER, ()), (stores.RESUME, (0x21000026,))):
-            for kind in (0x11000001, 0x21000001, *kinds):
-                stores.set_element(handle, entry, kind, there)
-
-    disks.write_file(first, first.system, windows.BIOS_STORE, stores.changed(store, over_there))
+    disks.write_file(first, first.system, windows.BIOS_STORE, store_for(first, first.system, second))
     return first, second
 
 
@@ -373,3 +377,63 @@ def test_the_chosen_windows_is_judged(gpt: DiskLayout, tmp_path: Path) -> None:
     assert verify(survey).chain is Verdict.PASS
     (chosen,) = [w.id for w in survey.windows if w.volume.startswith("disk1")]
     assert verify(survey, Choices(windows=chosen)).chain is Verdict.FAIL
+
+
+def test_another_windows_that_starts_is_no_proof_of_the_repair(
+    gpt: DiskLayout, tmp_path: Path, stick: DiskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store that was written is judged as well, whichever the firmware would take."""
+    disk = windows.restored(windows.copy_disk(gpt, tmp_path / "disk.img"))
+    other = windows.gpt_server(tmp_path / "other.img", release=windows.SERVER_2019, recovery=False)
+    judged: list[str | None] = []
+
+    def strict(survey: Survey, choices: Choices | None = None) -> Verification:
+        judged.append(choices.system_volume if choices else None)
+        found = verify(survey, choices)
+        return replace(found, verdict=Verdict.FAIL, chain=Verdict.FAIL) if judged[-1] == "disk1p1" else found
+
+    machine = ImageMachine([other.path, disk.path, stick.path])
+    copy = windows.copy_disk(disk, tmp_path / "copy.img")
+    assert repair(machine).result.word is ResultWord.REPAIRED
+    monkeypatch.setattr("rehost_payload.repair.session.verify", strict)
+    outcome = repair(ImageMachine([other.path, copy.path, stick.path]))
+    assert judged == [None, "disk1p1"]
+    assert outcome.result.word is ResultWord.NOT_REPAIRED
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_system_partition_on_another_disk(tmp_path: Path, stick: DiskLayout, *, reverse: bool) -> None:
+    boot = windows.BootFiles()
+    first = disks.make_gpt_disk(tmp_path / "first.img", esp_files=windows.esp_tree(boot))
+    second = disks.make_gpt_disk(tmp_path / "second.img", windows_files=windows.windows_tree(boot))
+    disks.write_file(first, first.esp, windows.STORE, store_for(first, first.esp, second))
+    paths = [second.path, first.path] if reverse else [first.path, second.path]
+    before = [image_hash(first), image_hash(second)]
+    assert repair(ImageMachine([*paths, stick.path])).result.word is ResultWord.HEALTHY
+    assert [image_hash(first), image_hash(second)] == before
+    first, second = windows.restored(first), windows.restored(second)
+    before = [image_hash(second)]
+    outcome = repair(ImageMachine([*paths, stick.path]))
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert [image_hash(second)] == before
+
+
+def test_windows_in_a_logical_partition(tmp_path: Path, stick: DiskLayout) -> None:
+    boot = windows.BootFiles()
+    system = PartitionSpec("system", 32 * MIB, "ntfs", "07", windows.bios_tree(boot), active=True)
+    tree = windows.windows_tree(boot)
+    logical = [
+        PartitionSpec("data", 32 * MIB, "ntfs", "07"),
+        PartitionSpec("windows", 128 * MIB, "ntfs", "07", tree),
+    ]
+    disk = disks.make_disk(tmp_path / "disk.img", [system], style="mbr", boot_code=boot.mbr, logical=logical)
+    windows.install_pbr(disk, disk.system, boot.pbr)
+    windows.write_stores(disk)
+    disk = windows.restored(disk)
+    store = windows.read_store(disk)
+    machine = ImageMachine([disk.path, stick.path])
+    outcome = repair(machine)
+    assert outcome.result.word is ResultWord.REPAIRED, outcome.result
+    assert {c.where for c in outcome.result.changes} == {"\\Boot\\BCD"}
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert windows.read_store(disk) == store
