@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rehost_builder.drivers.unpack import LIMITS, may_be_none, opened, with_archives
+from rehost_builder.drivers.unpack import LIMITS, PROGRAMS, NotAnArchiveError, opened, with_archives
 from rehost_builder.errors import BuildError
 from rehost_payload.drivers.check import Check, Level, PackageReport, check_folder
 from rehost_payload.formats.errors import FormatError
@@ -30,7 +30,9 @@ def check_all(
             with opened(place) as folder:
                 found = _checked(place, folder, progress)
         except BuildError as e:
-            if may_be_none(place, given):
+            # any program is called .exe; but what was opened and is hostile is named, wherever it lies
+            program = place != given and place.suffix.lower() in PROGRAMS
+            if program and isinstance(e, NotAnArchiveError):
                 notes.append(f"{place} was not opened: {e.message}")
                 continue
             found = [_failed(place, e.message, e.hint)]

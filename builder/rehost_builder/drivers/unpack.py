@@ -34,6 +34,10 @@ if sys.platform != "win32":
     import resource
 
 
+class NotAnArchiveError(BuildError):
+    """Nothing could be unpacked: what is called so may be anything, a program for instance."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What an archive may come to. Bytes; seconds. The largest driver packages of storage vendors have 300 MB."""
@@ -48,6 +52,7 @@ class Limits:
 
 
 LIMITS = Limits()
+PROGRAMS = (".exe", ".msi")
 _NESTED_AT_MOST = 12
 _MAX_NAME = 240
 _RESERVED = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -83,7 +88,7 @@ def may_be_none(archive: Path, given: Path) -> bool:
     """
     if archive == given:
         return False
-    return archive.parent != given or archive.suffix.lower() in (".exe", ".msi")
+    return archive.parent != given or archive.suffix.lower() in PROGRAMS
 
 
 def _nested(folder: Path, limits: Limits, depth: int, shown: str) -> None:
@@ -120,7 +125,7 @@ def _kind(path: Path) -> str:
 def _unpack(path: Path, folder: Path, limits: Limits, shown: str) -> None:
     kind = _kind(path)
     if not kind:
-        raise BuildError(
+        raise NotAnArchiveError(
             f"{shown} is no archive that is known (ZIP, CAB, MSI, 7z, self-extracting EXE)",
             "unpack it yourself and give the folder",
         )
@@ -239,7 +244,7 @@ def _extract(kind: str, path: Path, folder: Path, limits: Limits, shown: str) ->
     if program is None:
         names, package = _PROGRAMS[kind][0]
         how = "install 7-Zip, or unpack it yourself" if os.name == "nt" else f"apt-get install {package}"
-        raise BuildError(f"{shown} cannot be unpacked without the program {names[0]}", how)
+        raise NotAnArchiveError(f"{shown} cannot be unpacked without the program {names[0]}", how)
     source = str(path.resolve())
     argv = {
         "cabextract": [program, "-q", "-d", str(folder), source],
@@ -290,7 +295,7 @@ def _run_limited(argv: list[str], folder: Path, limits: Limits, shown: str) -> N
         errors.seek(0)
         said = errors.read(65536)
     if process.returncode:
-        raise BuildError(
+        raise NotAnArchiveError(
             f"{shown} cannot be unpacked: {Path(argv[0]).name}: {last_words(said, process.returncode)}",
             "is it complete? Otherwise unpack it yourself and give the folder",
         )

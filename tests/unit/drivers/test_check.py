@@ -666,23 +666,33 @@ def test_a_hostile_or_damaged_archive_ends_nothing(tmp_path: Path, monkeypatch: 
         "b-link.zip": "'a.inf' is a link or a device; check where the file comes from",
         "c-cut.zip": "is damaged: ",
         "d-other.7z": "is no archive that is known",
+        "setup.exe": "'../../a.inf' has a name that leads out of its folder",
+        "deep.zip": "is damaged: ",
     }
     zipped(folder / "a-escape.zip", ("../../a.inf", b"x"))
     zipped(folder / "b-link.zip", (link, b"/etc/passwd"))
     cut = zipped(folder / "c-cut.zip", ("a.inf", b"x" * 300))
     cut.write_bytes(cut.read_bytes()[:-30])
     (folder / "d-other.7z").write_bytes(b"Rar!\x1a\x07")
+    zipped(folder / "setup.exe", ("../../a.inf", b"x"))  # a self-extracting one
+    (folder / "setup.exe").write_bytes(b"MZ" + bytes(62) + (folder / "setup.exe").read_bytes())
+    (folder / "tool.exe").write_bytes(b"MZ" + bytes(600))  # a program: said, and no failure
+    (folder / "sub").mkdir()
+    (folder / "sub" / "deep.zip").write_bytes(b"PK\x03\x04" + bytes(40))
     zipped(folder / "e-good.zip", *((p.name, p.read_bytes()) for p in (tmp_path / "sound").iterdir()))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
     result = run(folder)
     assert result.exit_code == 3
     for name, reason in reasons.items():
-        assert f"{folder}/{name}: unusable" in result.stdout
+        assert re.search(
+            rf"^{re.escape(str(folder))}/(sub/)?{re.escape(name)}: unusable$", result.stdout, re.M
+        )
         assert f"FAIL         {name} {reason}" in result.stdout
     assert f"{folder}/e-good.zip/exraid.inf: usable" in result.stdout
     assert f"{folder}/z-last/exraid.inf: usable" in result.stdout
-    assert "6 packages: 2 usable, 4 not" in result.stdout
+    assert "8 packages: 2 usable, 6 not" in result.stdout
+    assert "tool.exe was not opened" in result.stderr or "tool.exe holds no driver" in result.stderr
 
     document = json.loads(run("--json", folder).stdout)
     failed = {Path(p["path"]).name: p["checks"] for p in document if p["failed"]}
