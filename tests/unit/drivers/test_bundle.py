@@ -230,6 +230,8 @@ def test_options(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "drivers/packages/vendor")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.zip").touch()
     given: list[DebianOptions] = []
 
     def stop(options: DebianOptions, progress: Progress) -> None:
