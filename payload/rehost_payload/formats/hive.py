@@ -31,7 +31,7 @@ from rehost_payload.formats.hive_base import (
     is_hive,
     needs_replay,
 )
-from rehost_payload.formats.hive_log import Replayed, replay
+from rehost_payload.formats.hive_log import Replayed, bad_bin, replay
 from rehost_payload.formats.hive_new import minimal_hive
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "Replayed",
     "SetValue",
     "Value",
+    "bad_bin",
     "decode_string",
     "decode_strings",
     "encode_string",

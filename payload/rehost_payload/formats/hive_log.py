@@ -247,7 +247,7 @@ def _apply_old(hive: bytearray, logs: Sequence[_Log], limit: int, warnings: list
             at = BASE_BLOCK_SIZE + page * _SECTOR
             trial[at : at + _SECTOR] = log.data[pages + i * _SECTOR : pages + (i + 1) * _SECTOR]
         # this format has no hashes: that the hive bins fit together afterwards is the only proof
-        if _bad_bin(bytes(trial)) is not None:
+        if bad_bin(bytes(trial)) is not None:
             warnings.append(f"{log.name} does not fit the hive")
             continue
         hive[:] = trial
@@ -262,8 +262,11 @@ def _resize(hive: bytearray, bins_size: int) -> None:
         hive.extend(bytes(missing))
 
 
-def _bad_bin(data: bytes) -> int | None:
-    """Offset in the file of the first place where a hive bin should start and does not."""
+def bad_bin(data: bytes) -> int | None:
+    """Offset in the file of the first place where a hive bin should start and does not; None where all follow each other.
+
+    Windows goes through them when it loads a hive. Reading a key does not.
+    """
     (size,) = struct.unpack_from("<I", data, 40)
     at, end = BASE_BLOCK_SIZE, BASE_BLOCK_SIZE + size
     while at < end:
@@ -279,7 +282,7 @@ def _bad_bin(data: bytes) -> int | None:
 
 
 def _check_bins(data: bytes, warnings: list[str]) -> None:
-    bad = _bad_bin(data)
+    bad = bad_bin(data)
     if bad is not None:
         warnings.append(f"the hive is damaged at byte {bad:#x} also with its logs applied")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader, UnreadableFile
-from rehost_payload.formats.hive import Hive, Key, is_hive, needs_replay, replay
+from rehost_payload.formats.hive import Hive, Key, bad_bin, is_hive, needs_replay, replay
 from rehost_payload.survey.bootfiles import boot_file
 from rehost_payload.survey.drivers import SystemHive, install_restrictions, survey_drivers
 from rehost_payload.survey.languages import tag_of
@@ -155,7 +155,11 @@ def _open_hive(
             data = result.data
             if not result.applied:
                 problems.append(Problem("logs-not-applied", where, "; ".join(result.warnings)))
-        return OpenedHive(HiveState.DIRTY if dirty else HiveState.OK, Hive.parse(data), sha256)
+        hive = Hive.parse(data)
+        bad = bad_bin(data)
+        if bad is not None:
+            raise FormatError(name, "no hive bin where one has to follow", bad)
+        return OpenedHive(HiveState.DIRTY if dirty else HiveState.OK, hive, sha256)
     except FormatError as error:
         problems.append(Problem("damaged", where, str(error)))
         return OpenedHive(HiveState.DAMAGED)

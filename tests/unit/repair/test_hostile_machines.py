@@ -437,3 +437,31 @@ def test_windows_in_a_logical_partition(tmp_path: Path, stick: DiskLayout) -> No
     assert {c.where for c in outcome.result.changes} == {"\\Boot\\BCD"}
     assert run_undo(machine).result.word is ResultWord.UNDONE
     assert windows.read_store(disk) == store
+
+
+# --- the registry --------------------------------------------------------------------------------------------------
+
+
+def test_a_hive_that_windows_cannot_load_is_not_passed_because_its_keys_can_be_read(
+    gpt: DiskLayout, machine: Callable[..., ImageMachine]
+) -> None:
+    """The last of its bins has lost its head: nothing that is asked for lies behind it, but Windows goes through all."""
+    path = "Windows/System32/config/SYSTEM"
+    disk = windows.restored(gpt)
+    hive = bytearray(disks.read_file(disk, disk.windows, path))
+    at = 4096
+    while at + int.from_bytes(hive[at + 8 : at + 12], "little") < 4096 + int.from_bytes(
+        hive[40:44], "little"
+    ):
+        at += int.from_bytes(hive[at + 8 : at + 12], "little")
+    assert hive[at : at + 4] == b"hbin"
+    hive[at : at + 4] = bytes(4)
+    disks.write_file(disk, disk.windows, path, bytes(hive))
+    outcome = repair(machine(disk))
+    assert "windows.hive-damaged" in found(outcome)
+    assert outcome.result.word is ResultWord.NOT_REPAIRED
+    assert outcome.result.verification is not None
+    (check,) = [c for c in outcome.result.verification.checks if c.id == "verify.system-hive"]
+    assert check.verdict is Verdict.FAIL
+    assert f"at byte {at:#x}" in check.reason
+    assert disks.read_file(disk, disk.windows, path) == bytes(hive)
