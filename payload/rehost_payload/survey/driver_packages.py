@@ -64,6 +64,7 @@ _MAX_FILES = 200  # of one package
 _MAX_REFUSALS = 200
 _MAX_REASONS = 6
 _MAX_ARCHIVES = 20
+_MAX_TRIED = 8  # packages for one controller that could be written: the best of them is wanted
 
 
 def survey_packages(
@@ -293,9 +294,11 @@ class _Judge:
     def _tried(self, candidates: Iterable[tuple[PackageCandidate, PciDevice]]) -> Iterator[PackageCandidate]:
         """Each with the reason why the engine would refuse to write it, by computing all that it would write."""
         hive: Hive | None = None
+        taken: dict[str, int] = {}  # how many could be written, by controller
         read = files_of_windows(self._reader, self.windows.root)
         for c, device in candidates:
-            if c.verification is None or c.verification.refused or c.subsystems:
+            fit = taken.get(c.address, 0)
+            if c.verification is None or c.verification.refused or c.subsystems or fit >= _MAX_TRIED:
                 yield c
                 continue
             # read anew where a package fits, and gone afterwards: two large hives are too much for a small machine
@@ -307,6 +310,7 @@ class _Judge:
             try:
                 package = read_package(Path(c.folder), c.inf)
                 made = inject(package, ids, self._target, hive, read, self._drivers.oem_numbers)
+                taken[c.address] = fit + 1
                 yield replace(c, replaces=made.replaces)
             except InjectError as error:
                 yield replace(c, refusal_code=error.code, refusal=error.detail)

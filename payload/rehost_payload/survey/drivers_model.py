@@ -240,7 +240,8 @@ class PackageCandidate:
 
     ``refusal``: why the engine would not write it into this installation, found by computing everything that it would
     write; ``refusal_code`` is one of `inject_model.CODES`. Empty where it would, or where that was not computed because
-    the verification failed. ``replaces``: in words, the driver files of Windows that it takes the place of.
+    the verification failed or enough better ones would be written. ``replaces``: in words, the driver files of Windows
+    that it takes the place of.
     """
 
     address: str

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from rehost_payload.drivers.inject import inject
 from rehost_payload.repair.diagnose import diagnose
 from rehost_payload.repair.model import Finding, InjectDriver, ResultWord, Severity, Verdict
 from rehost_payload.repair.plan import plan
 from rehost_payload.repair.session import run_undo
+from rehost_payload.survey import driver_packages
 from rehost_payload.survey.model import PartitionTable, Survey, TableStyle
 from support import disks, driver_records, hives, infs, packages, windows
 from support.catalogs import make_catalog
@@ -298,3 +300,24 @@ def test_two_versions_of_one_driver_for_two_controllers(tmp_path: Path) -> None:
     assert Path(action.package).name == "newer"
     lines = findings(survey)["driver.missing-data"].evidence
     assert any("its arcsas would replace that of" in line for line in lines)
+
+
+def test_of_many_packages_the_best_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that would be refused do not count: the first that can be written is found behind any number of them."""
+    models = r"%Card.DeviceDesc% = Card_Inst, PCI\VEN_9005&DEV_028F&SUBSYS_08009005"
+    for i in range(3):
+        put(tmp_path / f"foreign{i}", "megasas", models=models, version="01/01/2025,9.0.0.0")
+    for i in range(4):
+        packages.signed(tmp_path / f"p{i}", infs.package(version=f"01/02/2020,1.0.0.{i}"))
+    tried = []
+    monkeypatch.setattr(driver_packages, "_MAX_TRIED", 2)
+    monkeypatch.setattr(
+        driver_packages,
+        "inject",
+        lambda package, *args: (tried.append(package.inf), inject(package, *args))[1],
+    )
+    survey = surveyed(tree(), (SMART_3100,), [tmp_path])
+    assert tried == ["megasas.inf"] * 3 + ["exraid.inf"] * 2
+    (action,) = plan(survey).actions
+    assert isinstance(action, InjectDriver)
+    assert Path(action.package).name == "p3"
