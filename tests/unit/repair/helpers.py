@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from rehost_payload.repair.model import Choices
+from rehost_payload.repair.model import Choices, Verdict
 from rehost_payload.repair.session import Consent, Outcome, run_repair
 from support import disks, stores, windows
 from support.disks import DiskLayout
@@ -18,6 +18,12 @@ def repair(machine: ImageMachine, choices: Choices | None = None) -> Outcome:
 def found(outcome: Outcome) -> set[str]:
     assert outcome.result.diagnosis_before is not None
     return {f.id for f in outcome.result.diagnosis_before.findings}
+
+
+def driver_verdicts(outcome: Outcome) -> set[Verdict]:
+    """What the judge said of the points that concern drivers."""
+    assert outcome.result.verification is not None
+    return {c.verdict for c in outcome.result.verification.checks if c.id.startswith("verify.driver")}
 
 
 def image_hash(disk: DiskLayout) -> str:
