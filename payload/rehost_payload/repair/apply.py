@@ -46,8 +46,8 @@ from rehost_payload.repair.model import (
     WriteBootCode,
 )
 from rehost_payload.repair.prepared import Installation, Prepared, PreparedFile
-from rehost_payload.repair.undo import undo
-from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable
+from rehost_payload.repair.undo import put_back, undo
+from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable, remove_leftover
 from rehost_payload.system.protocol import DriverTool, Progress, System, SystemError_, WritableVolume
 
 STORE_ROOT = "NewStoreRoot"
@@ -216,6 +216,7 @@ def commit(
     changes: list[Change] = []
     notes: list[Note] = []
     by_tool = False
+    begun: list[_Made] = []
     with ExitStack() as stack:
         mounts = Mounts(system, stack)
         try:
@@ -234,18 +235,18 @@ def commit(
             numbers = itertools.count()
             for item in prepared.files:
                 _report(progress, item.path, next(numbers), total)
-                changes += _write_file(item, mounts.of(item.volume), journal)
+                changes += _write_file(item, mounts.of(item.volume), journal, begun)
             for patch in prepared.sectors:
                 _report(progress, patch.what, next(numbers), total)
                 mounts.close()  # the table of a disk is not changed under a mounted volume
-                changes.append(_write_sectors(patch, system, journal))
+                changes.append(_write_sectors(patch, system, journal, begun))
             for code in prepared.boot_code:
                 _report(progress, code.kind, next(numbers), total)
                 mounts.close()
                 changes += write_boot_code(code, system, journal)
             for variable in prepared.variables:
                 _report(progress, variable.name, next(numbers), total)
-                changes.append(_write_variable(variable, system, journal))
+                changes.append(_write_variable(variable, system, journal, begun))
             mounts.close()  # unmounting is part of the work: it may fail too
             journal.complete()
             _report(progress, "", total, total)
@@ -253,7 +254,7 @@ def commit(
             with suppress(SystemError_):
                 mounts.close()
             try:
-                _roll_back(e, system, journal)
+                _roll_back(e, system, journal, begun)
             except ApplyError as error:
                 error.notes = tuple(notes)
                 raise
@@ -281,17 +282,55 @@ def _by_tool(
     return replace(prepared, files=tuple(files)), changes, notes
 
 
-def _roll_back(cause: BaseException, system: System, journal: Journal) -> None:
+_Made = PreparedFile | FolderStep | SectorsStep | VariableStep
+"""What was begun by us ourselves, with what was there before."""
+
+
+def _roll_back(cause: BaseException, system: System, journal: Journal, made: Sequence[_Made]) -> None:
     """Undoes what this run has done; raises ApplyError for ``cause`` unless that is an interruption."""
     error = _as_apply_error(cause)
     try:
         undo(journal, system, rolling_back=True)
     except (ApplyError, SystemError_, OSError) as e:
-        raise ApplyError(
-            error.code, f"{error.detail}; rolling back failed as well: {e}", rolled_back=False
-        ) from cause
+        if not _put_back_from_memory(made, journal, system):
+            raise ApplyError(
+                error.code, f"{error.detail}; rolling back failed as well: {e}", rolled_back=False
+            ) from cause
     if isinstance(cause, Exception):
         raise ApplyError(error.code, error.detail, rolled_back=True) from cause
+
+
+def _put_back_from_memory(made: Sequence[_Made], journal: Journal, system: System) -> bool:
+    """The stick with the originals was pulled out in the middle, say. False where that does not bring all back: what a
+    program of somebody else's has changed is not held in memory."""
+    if journal.open_ended:
+        return False
+    try:
+        with ExitStack() as stack:
+            mounts = Mounts(system, stack)
+            for step in reversed(made):
+                if isinstance(step, PreparedFile):
+                    _put_file_back(step, mounts.of(step.volume))
+                    continue
+                if isinstance(step, SectorsStep):
+                    mounts.close()
+                put_back(step, journal, mounts, system)
+            mounts.close()
+    except (ApplyError, SystemError_, OSError):
+        return False
+    return True
+
+
+def _put_file_back(item: PreparedFile, volume: WritableVolume) -> None:
+    remove_leftover(volume, item.path)
+    now = volume.read(item.path) if volume.exists(item.path) else None
+    if item.before is None:
+        if now is not None:
+            volume.remove(item.path)
+    elif now != item.before:
+        volume.replace(item.path, item.before)
+        if volume.read(item.path) != item.before:
+            raise ApplyError("verify-write", f"{item.path} does not read back as it was", False)
 
 
 def _as_apply_error(cause: BaseException) -> ApplyError:
@@ -327,7 +366,9 @@ def _check_space(files: Sequence[PreparedFile], mounts: Mounts) -> None:
             raise ApplyError("no-space", f"{name}: {free} bytes are free, {wanted} are needed")
 
 
-def _write_file(item: PreparedFile, volume: WritableVolume, journal: Journal) -> list[Change]:
+def _write_file(
+    item: PreparedFile, volume: WritableVolume, journal: Journal, made: list[_Made]
+) -> list[Change]:
     current = volume.read(item.path) if volume.exists(item.path) else None
     if current != item.before:
         raise ApplyError("stale-survey", f"{item.path} reads differently through the mounted volume")
@@ -335,12 +376,14 @@ def _write_file(item: PreparedFile, volume: WritableVolume, journal: Journal) ->
     if item.after is not None:
         for folder in _missing_folders(volume, item.path):
             seq = journal.begin(FolderStep(item.volume, folder))
+            made.append(FolderStep(item.volume, folder))
             volume.make_directory(folder)
             journal.done(seq)
             changes.append(Change("folder", folder, "absent", "present"))
     before = None if item.before is None else sha256(item.before)
     after = None if item.after is None else sha256(item.after)
     seq = journal.begin(FileStep(item.volume, item.path, before, after), item.before)
+    made.append(item)
     if item.after is None:
         volume.remove(item.path)
     else:
@@ -358,16 +401,21 @@ def _missing_folders(volume: WritableVolume, path: str) -> list[str]:
     return [f for f in folders if not volume.exists(f)]
 
 
-def _write_sectors(step: SectorsStep, system: System, journal: Journal) -> Change:
+def _write_sectors(step: SectorsStep, system: System, journal: Journal, made: list[_Made]) -> Change:
     seq = journal.begin(step)
+    made.append(step)
     put_sectors(step, bytes.fromhex(step.after), system)
     journal.done(seq)
     where = f"{step.what} ({step.disk.path} at {step.offset})"
     return Change("sectors", where, sha256(bytes.fromhex(step.before)), sha256(bytes.fromhex(step.after)))
 
 
-def _write_variable(variable: SetFirmwareVariable, system: System, journal: Journal) -> Change:
-    seq = journal.begin(VariableStep(variable.name, variable.before, variable.after))
+def _write_variable(
+    variable: SetFirmwareVariable, system: System, journal: Journal, made: list[_Made]
+) -> Change:
+    step = VariableStep(variable.name, variable.before, variable.after)
+    seq = journal.begin(step)
+    made.append(step)
     put_variable(variable.name, variable.after, system)
     journal.done(seq)
     return Change("variable", variable.name, variable.before or "absent", variable.after or "absent")

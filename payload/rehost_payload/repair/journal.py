@@ -149,6 +149,9 @@ class Journal:
     volume: WritableVolume
     folder: str
     _next: int = field(default=1)
+    open_ended: bool = field(
+        default=False
+    )  # a step was begun of which only the program that made it knows the work
     _torn: bool = field(
         default=False
     )  # its last line is, and could not be cut off: nothing may be put behind it
@@ -185,6 +188,7 @@ class Journal:
             name = self.keep(".bin", original)
             step = FileStep(step.volume, step.path, step.before_sha256, step.after_sha256, name)
         self._next += 1
+        self.open_ended |= isinstance(step, TreeStep) or (isinstance(step, SectorsStep) and not step.after)
         self._append({"op": "begin", "seq": seq, "step": asdict(step)})
         return seq
 

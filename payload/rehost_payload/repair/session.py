@@ -184,6 +184,7 @@ def _repair(work: _Work, tool: DriverTool | None, notes: tuple[Note, ...]) -> Ou
     system, place = work.system, work.place
     trouble: Exception | None = None
     applied: Applied | None = None
+    broken_off: ApplyError | None = None
     where = place.id
     try:
         with mounted(system, place.volume) as volume:
@@ -191,12 +192,18 @@ def _repair(work: _Work, tool: DriverTool | None, notes: tuple[Note, ...]) -> Ou
             where = f"{place.id} {folder}\\journal"
             about = {"rehost": __version__, "started": work.started, "mode": "repair"}
             journal = Journal.create(volume, folder, about)
-            applied = apply_plan(work.plan, system, journal, work.progress, tool)
-    except ApplyError as e:
-        e.journal = where
-        e.notes = _together(notes, e.notes)
-        raise
-    except (SystemError_, OSError) as e:
+            try:
+                applied = apply_plan(work.plan, system, journal, work.progress, tool)
+            except ApplyError as e:
+                broken_off = e
+                raise
+    except (ApplyError, SystemError_, OSError) as e:
+        # whether all was rolled back counts, not that a stick that is gone cannot be flushed either
+        counts = broken_off or (e if isinstance(e, ApplyError) else None)
+        if counts is not None:
+            counts.journal = where
+            counts.notes = _together(notes, counts.notes)
+            raise counts from counts.__cause__
         if applied is None:
             raise
         trouble = e  # all is written and flushed; only unmounting the journal's volume failed

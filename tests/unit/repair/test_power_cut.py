@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rehost_payload.repair.session import run_undo
 from rehost_payload.system.protocol import SystemError_
 from support import disks, fat_image, windows
 from support.disks import DiskLayout
-from support.image_system import ImageMachine
+from support.image_system import ImageMachine, ImageVolume
 
 from .helpers import repair
 
@@ -128,6 +129,76 @@ def test_the_originals_volume_fills_up(broken, stick, tmp_path):
         assert state(disk) == old, f"full after {count} writes"
         assert outcome.result.rolled_back, outcome.result.error
         assert "rolling back failed" not in (outcome.result.error or "")
+
+
+def test_the_stick_is_pulled_out_in_the_middle(broken, stick, tmp_path, monkeypatch):
+    """The originals are on it; what is in memory brings everything back all the same."""
+    total, new = writes(broken, stick, tmp_path)
+    old = state(broken)
+    read = ImageVolume.read
+    rolled_back = 0
+    for count in range(1, total, 3):
+        disk = windows.copy_disk(broken, tmp_path / "pulled.img")
+        medium = windows.copy_disk(stick, tmp_path / "pulled-stick.img")
+        left = count
+
+        def pulled(what: str, where: str) -> None:
+            nonlocal left
+            left -= what != "mount"
+            if left < 0 and (where.startswith("\\Rehost") or where == str(medium.path)):  # noqa: B023
+                raise SystemError_("gone", where)
+
+        def reading(self: ImageVolume, path: str) -> bytes:
+            if left < 0 and self.image == medium.path:  # noqa: B023
+                raise SystemError_("gone", path)
+            return read(self, path)
+
+        monkeypatch.setattr(ImageVolume, "read", reading)
+        outcome = repair(ImageMachine([disk.path, medium.path], fail=pulled))
+        monkeypatch.undo()
+        if outcome.result.word is ResultWord.REPAIRED:  # all but the report was written before
+            assert state(disk) == new
+            continue
+        assert outcome.result.word is ResultWord.FAILED
+        assert state(disk) == old, f"pulled out after {count} writes"
+        assert outcome.result.rolled_back, outcome.result.error
+        rolled_back += 1
+    assert rolled_back > 4
+
+
+def test_a_stick_that_cannot_be_flushed_hides_nothing(broken, stick, tmp_path, monkeypatch):
+    """As Windows does it: closing the volume of the pulled stick fails, behind the failure that counts."""
+    disk = windows.copy_disk(broken, tmp_path / "pulled.img")
+    medium = windows.copy_disk(stick, tmp_path / "pulled-stick.img")
+    left = 12
+
+    def pulled(what: str, where: str) -> None:
+        nonlocal left
+        left -= what != "mount"
+        if left < 0 and (where.startswith("\\Rehost") or where == str(medium.path)):
+            raise SystemError_("gone", where)
+
+    class Windows(ImageMachine):
+        @contextmanager
+        def writable(self, disk, offset, size):
+            with super().writable(disk, offset, size) as volume:
+                try:
+                    yield volume
+                finally:
+                    if left < 0 and disk == str(medium.path):
+                        raise SystemError_("gone", "flushing the volume")
+
+    monkeypatch.setattr("rehost_payload.repair.apply._put_back_from_memory", lambda *_: False)
+    monkeypatch.setattr("rehost_payload.repair.apply.undo", fails)
+    result = repair(Windows([disk.path, medium.path], fail=pulled)).result
+    assert result.word is ResultWord.FAILED
+    assert not result.rolled_back
+    assert result.journal is not None
+    assert "rolling back failed" in (result.error or "")
+
+
+def fails(*_: object, **__: object) -> None:
+    raise SystemError_("gone", "the stick")
 
 
 def test_undo_survives_a_cut_of_its_own(broken, stick, tmp_path):
