@@ -14,7 +14,7 @@ from rehost_payload.ui.plain import dumps
 EXIT_FAILED_CHECKS = 3
 
 
-@drivers.command()
+@drivers.command(short_help="Verify driver packages: usable for which Windows Server?")
 @click.argument("packages", nargs=-1, required=True, type=InputPath())
 @click.option("-v", "--verbose", is_flag=True, help="List what passed and every controller as well.")
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")

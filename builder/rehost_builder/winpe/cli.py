@@ -22,7 +22,7 @@ def media() -> None:
     """Windows media that a recovery medium can be built from."""
 
 
-@media.command()
+@media.command(short_help="Say what Windows media are, and what is missing.")
 @click.argument("source", nargs=-1, required=True, type=InputPath(disks=True, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.pass_context

@@ -26,7 +26,9 @@ def assess(found: FoundHost, choices: CaptureChoices) -> tuple[Finding, ...]:
 def _findings(found: FoundHost, choices: CaptureChoices) -> Iterator[Finding]:
     machines = selected(found, choices)
     ids = unit_ids(found)
-    yield from host_findings(found, machines)
+    orphans = choices.orphans and choices.machines is None
+    # where disks of no machine are not captured, nothing is said of how they are
+    yield from (f for f in host_findings(found, machines) if orphans or f.id != "capture.orphan-disks")
     for machine in machines:
         unit = ids[machine.configuration.file.original]
         yield from machine_findings(found, machine, unit)

@@ -256,7 +256,7 @@ def _present(folders: tuple[Path, ...], system: System | None) -> Iterator[Prese
         yield from present_on_volumes(system)
 
 
-@capture.command()
+@capture.command(short_help="Write the restore scripts and index.html of a capture anew.")
 @click.argument("folder", metavar="DIR", type=InputPath(files=False))
 @language_option
 def scripts(folder: Path, language: str | None) -> None:
@@ -290,7 +290,7 @@ def scripts(folder: Path, language: str | None) -> None:
     print_lines([texts("capture.scripts-written", folder=folder, files=", ".join(files))])
 
 
-@capture.command()
+@capture.command(short_help="Say whether a capture still is what was captured.")
 @click.argument("folder", metavar="DIR", type=InputPath(files=False))
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @language_option

@@ -105,7 +105,7 @@ def uncached_reader(system: System) -> Opener | None:
 
 
 def report(worker: Worker, outcome: CaptureOutcome) -> None:
-    worker.console.say_all(outcome_lines(outcome, worker.page(None)))
+    worker.show(outcome_lines(outcome, worker.page(None)))
 
 
 # --- asking ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rehost_payload.repair.model import Finding
 from rehost_payload.ui import describe
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.show import Page, grouped, part, title
-from rehost_payload.ui.texts import Texts
+from rehost_payload.ui.texts import Texts, ascii_fold
 
 _EVIDENCE = 6  # lines of one finding; --json has all
 _WIDTHS = (25, 4, 6, 13, 13, 6, 10)  # the last is aligned to the right
@@ -61,7 +61,7 @@ class CapturePage:
         machines = [u for u in units if u.kind == "machine"]
         if machines:
             names = ("name", "generation", "version", "state", "checkpoints", "disks", "size")
-            out.append(_row([t(f"machines.{name}") for name in names]))
+            out.append(self._row([t(f"machines.{name}") for name in names]))
             for unit in machines:
                 out += self._unit(unit)
         else:
@@ -77,7 +77,7 @@ class CapturePage:
         machine = unit.machine
         assert machine is not None
         generation = "?" if machine.generation is None else str(machine.generation)
-        yield _row(
+        yield self._row(
             [
                 unit.name,
                 generation,
@@ -121,11 +121,11 @@ class CapturePage:
                 out += page.wrap(t("show.more", count=len(lines) - _EVIDENCE), 4)
         return out
 
-
-def _row(cells: Sequence[str]) -> str:
-    """One line of the table; what is too long is cut, with a dot in the place of its last letter."""
-    parts = []
-    for index, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True)):
-        text = cell if len(cell) < width else cell[: width - 2] + "."
-        parts.append(text.rjust(width) if index == len(cells) - 1 else text.ljust(width))
-    return "".join(parts).rstrip()
+    def _row(self, cells: Sequence[str]) -> str:
+        """One line of the table; what is too long is cut, with a dot in the place of its last letter."""
+        parts = []
+        for index, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True)):
+            cell = ascii_fold(cell) if self.ascii else cell
+            text = cell if len(cell) < width else cell[: width - 2] + "."
+            parts.append(text.rjust(width) if index == len(cells) - 1 else text.ljust(width))
+        return "".join(parts).rstrip()

@@ -272,7 +272,7 @@ def repair(
 # --- undo --------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Put back every byte that a repair has changed.")
 @click.option(
     "--list", "as_list", is_flag=True, help="List the runs whose originals are there; change nothing."
 )
@@ -341,7 +341,7 @@ def undo(
 # --- report ------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Make the HTML page of a run again, also in the other language.")
 @click.option("--from", "source", type=_FILE, required=True, metavar="FILE", help="The report.json of a run.")
 @click.option(
     "-o",

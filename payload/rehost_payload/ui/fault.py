@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from rehost_payload.ui.texts import Texts
 
 LOG = "error.log"
+_WIDTH = 76  # columns, with room for a few umlauts that a serial line writes as two letters
 
 
 def fault(error: BaseException, texts: Texts, folder: Path) -> list[str]:
@@ -15,8 +17,9 @@ def fault(error: BaseException, texts: Texts, folder: Path) -> list[str]:
 
     if isinstance(error, SystemError_):
         key = f"error.{error.code}"
-        return [texts("menu.failed", reason=texts(key) if texts.has(key) else error.code), error.detail]
-    lines = [texts("menu.failed", reason=f"{type(error).__name__}: {error}"), texts("error.internal")]
+        reason = texts(key) if texts.has(key) else error.code
+        return _wrapped(texts("menu.failed", reason=reason), error.detail)
+    lines = _wrapped(texts("menu.failed", reason=f"{type(error).__name__}: {error}"), texts("error.internal"))
     import traceback
 
     try:
@@ -26,3 +29,7 @@ def fault(error: BaseException, texts: Texts, folder: Path) -> list[str]:
     except OSError:
         pass
     return lines
+
+
+def _wrapped(*texts: str) -> list[str]:
+    return [line for text in texts for line in textwrap.wrap(text, _WIDTH, break_on_hyphens=False)]

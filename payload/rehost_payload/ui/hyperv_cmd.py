@@ -45,7 +45,7 @@ hyperv.add_command(
 )
 
 
-@hyperv.command()
+@hyperv.command(short_help="Print a file of Hyper-V: configuration, state, list of machines, disk.")
 @click.argument("file", type=InputPath())
 @click.option("--json", "json_", is_flag=True, help="Machine-readable output.")
 @click.option("--tree", is_flag=True, help="Every value of a configuration, understood or not.")

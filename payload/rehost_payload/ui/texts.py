@@ -99,11 +99,13 @@ def ascii_fold(text: str) -> str:
     import unicodedata
 
     out = []
-    for c in text:
+    for index, c in enumerate(text):
         if c.isascii():
             out.append(c)
         elif c in _FOLD:
-            out.append(_FOLD[c])
+            before, after = text[max(0, index - 1) : index], text[index + 1 : index + 2]
+            among_capitals = c.isupper() and (after.isupper() or (before.isupper() and not after.islower()))
+            out.append(_FOLD[c].upper() if among_capitals else _FOLD[c])
         else:
             base = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
             out.append(base or "?")

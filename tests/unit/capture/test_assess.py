@@ -101,6 +101,11 @@ def test_what_the_host_of_2016_has(found_2016: Found) -> None:
     assert {f.id for f in made.findings} == {"capture.orphan-disks", "capture.domain-controllers"}
 
 
+@pytest.mark.parametrize("choices", [replace(CHOICES, orphans=False), replace(CHOICES, machines=("web01",))])
+def test_nothing_is_said_of_disks_that_are_not_captured(found_2016: Found, choices: CaptureChoices) -> None:
+    assert "capture.orphan-disks" not in {f.id for f in assess(found_2016[0], choices)}
+
+
 def test_what_the_host_of_2012_has(found_2012: Found) -> None:
     found, _ = found_2012
     assert of(found) == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.images import ImageSystem
 from rehost_payload.ui.answer import Orders, OrdersError
 from rehost_payload.ui.capture_face import interactive, report
+from rehost_payload.ui.capture_show import CapturePage
 from rehost_payload.ui.capture_work import BadOrders, CaptureOrders, prepare, refused, resolve
+from rehost_payload.ui.texts import Texts
 from rehost_payload.ui.unattended import _capture
 from support import disks
 from support.disks import MIB, PartitionSpec
@@ -128,6 +131,19 @@ def test_a_target_with_machines_on_it_is_refused(bench: Bench, tmp_path: Path) -
     assert "The target is on a disk whose files are to be captured" in d.shown
     assert bench.mounted == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_keeps_its_columns_on_a_serial_line(bench: Bench) -> None:
+    """There "Prüfpunkte" and "Größe" are longer by a letter."""
+    desk_ = desk(bench, "")
+    units = prepare(bench, CaptureOrders(()), (), desk_.worker.progress).plan.units
+    named = tuple(replace(u, name=f"Prüf {u.name}") if u.kind == "machine" else u for u in units)
+    lines = CapturePage(Texts("de"), ascii=True).machines(named)
+    header = next(line for line in lines if "Pruefpunkte" in line)
+    rows = [line for line in lines if line.startswith("Pruef ")]
+    assert header.endswith("Groesse")
+    assert len(rows) > 1
+    assert {len(row) for row in rows} == {len(header)}
 
 
 def orders(**more: object) -> Orders:
