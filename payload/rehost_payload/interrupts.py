@@ -74,8 +74,15 @@ def _not_lost(found: sys.UnraisableHookArgs) -> None:
     if issubclass(found.exc_type, KeyboardInterrupt):
         import _thread
 
+        main = _thread.get_ident()
+
         def later() -> None:
-            time.sleep(0.02)  # at once it would be raised in here, and lost again
+            frame: FrameType | None = sys._getframe()
+            while frame is not None:  # raised in here it would be lost again
+                time.sleep(0.02)
+                frame = sys._current_frames().get(main)
+                while frame is not None and frame.f_code is not _not_lost.__code__:
+                    frame = frame.f_back
             _thread.interrupt_main()
 
         _thread.start_new_thread(later, ())

@@ -217,7 +217,7 @@ def qemu(*arguments: str | Path) -> str:
     if shutil.which("qemu-img") is None:
         pytest.skip("qemu-img is not installed (qemu-utils)")
     done = subprocess.run(
-        ["qemu-img", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+        ["qemu-img", *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -17,7 +17,7 @@ needs_wimlib = pytest.mark.skipif(
 def wimlib(*arguments: str | Path, stdin: str = "") -> str:
     """The output of wimlib-imagex; AssertionError with its words where it fails."""
     done = subprocess.run(
-        ["wimlib-imagex", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=120
+        ["wimlib-imagex", *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, f"wimlib-imagex {arguments}: {done.stderr or done.stdout}"
     return done.stdout

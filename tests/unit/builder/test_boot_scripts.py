@@ -51,7 +51,7 @@ class Machine:
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     def slept(self) -> int:

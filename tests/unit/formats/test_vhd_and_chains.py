@@ -56,10 +56,10 @@ def test_disks_made_by_qemu(tmp_path: Path, subformat: str) -> None:
     path = tmp_path / "disk.vhd"
     options = f"subformat={subformat},force_size=on"
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "vpc", "-o", options, path, "10M"], check=True, timeout=60
+        ["qemu-img", "create", "-q", "-f", "vpc", "-o", options, path, "10M"], check=True, timeout=300
     )
     out = subprocess.run(
-        ["qemu-img", "info", "--output=json", "-f", "vpc", path], check=True, capture_output=True, timeout=60
+        ["qemu-img", "info", "--output=json", "-f", "vpc", path], check=True, capture_output=True, timeout=300
     ).stdout
     disk = parse(path.read_bytes())
     assert disk.kind == subformat

@@ -298,7 +298,7 @@ def test_interrupted(on: Callable[..., None], server: DiskLayout, monkeypatch: p
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LANG": "C.UTF-8"}
     command = [sys.executable, "-m", "rehost_payload", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
 
 @pytest.mark.parametrize("command", [c.name for c in cli.commands])
@@ -323,7 +323,7 @@ def imported(*arguments: str) -> set[str]:
     code += "import atexit; atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n"
     code += "from rehost_payload.__main__ import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", code], input="", capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], input="", capture_output=True, text=True, timeout=300, check=False
     )
     return set(result.stderr.split())
 

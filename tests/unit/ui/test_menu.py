@@ -252,7 +252,7 @@ def test_end_of_input_ends_the_menu(medium: Make, server: DiskLayout) -> None:
     machine = medium(server)
     command = [sys.executable, str(PROGRAM), str(machine.root), str(machine.state), "main"]
     result = subprocess.run(
-        [*command, *map(str, machine.images)], input=b"c\n", capture_output=True, timeout=60
+        [*command, *map(str, machine.images)], input=b"c\n", capture_output=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
     assert b"no disk to which" in result.stdout

@@ -46,7 +46,7 @@ for line in sys.stdin.read().splitlines():
 def codes(folder: Path, place: Path) -> list[str]:
     lines = "\n".join("\t".join(c.format(place).split(" ")) for c in COMMANDS)
     done = subprocess.run(
-        [sys.executable, "-c", RUN], input=lines, capture_output=True, text=True, timeout=60, cwd=folder
+        [sys.executable, "-c", RUN], input=lines, capture_output=True, text=True, timeout=300, cwd=folder
     )
     assert done.stderr.count(str(place)) >= len(COMMANDS), done.stderr
     assert "Traceback" not in done.stderr

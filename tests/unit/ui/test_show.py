@@ -338,7 +338,7 @@ def test_a_full_volume_may_be_that_of_windows(language: str, says: str) -> None:
 def _hold(folder: Path, ready, done) -> None:  # type: ignore[no-untyped-def]
     with work_lock("repair", folder=folder):
         ready.set()
-        done.wait(30)
+        done.wait(300)
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -346,13 +346,13 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path, ready, done))
     holder.start()
-    assert ready.wait(30)
+    assert ready.wait(300)
     with pytest.raises(Busy, match="repair"), work_lock("undo", folder=tmp_path):
         pass
     with work_lock("other things", name="other", folder=tmp_path):
         pass
     done.set()
-    holder.join(30)
+    holder.join(300)
     with work_lock("undo", folder=tmp_path):
         pass
 
@@ -362,9 +362,9 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path, ready, done))
     holder.start()
-    assert ready.wait(30)
+    assert ready.wait(300)
     holder.kill()
-    holder.join(30)
+    holder.join(300)
     with work_lock("undo", folder=tmp_path):
         pass
 

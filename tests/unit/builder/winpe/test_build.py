@@ -430,7 +430,7 @@ def rehost(*arguments: str | Path, env: dict[str, str] | None = None) -> subproc
     code = "import sys; from rehost_builder.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})},
+        capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})},
     )  # fmt: skip
 
 
