@@ -23,7 +23,7 @@ from rehost_builder.run import require
 
 _POLL = 0.25  # seconds
 _FIRST_SIGN = 20.0  # seconds in which a machine under KVM must have failed, if it does
-_LAST_WORDS = 5.0  # seconds for a QEMU that no longer answers to end
+_LAST_WORDS = 30.0  # seconds for a QEMU that no longer answers to end
 Tick = Callable[[float, int], None]
 
 

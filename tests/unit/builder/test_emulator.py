@@ -67,7 +67,7 @@ def test_a_stick_that_speaks(tmp_path: Path) -> None:
     medium.write_bytes(boot_sector(b"hello from the stick").ljust(1 << 20, b"\0"))
     before = medium.read_bytes()
     code, out = boot(
-        medium, "--usb", "--accel", "tcg", "--ram", "256M", "--until", "hello from the stick", "--seconds", 60,
+        medium, "--usb", "--accel", "tcg", "--ram", "256M", "--until", "hello from the stick", "--seconds", 600,
         "--logs", tmp_path / "logs", "--json",
     )  # fmt: skip
     result = json.loads(out)
