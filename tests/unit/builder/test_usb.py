@@ -155,7 +155,7 @@ def test_bios_starts_bootmgr_from_the_stick(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         main,
         ["boot", str(target), "--usb", "--accel", "tcg", "--ram", "256M", "--until", "BOOTMGR speaks",
-         "--seconds", "60", "--logs", str(tmp_path)],
+         "--seconds", "600", "--logs", str(tmp_path)],
     )  # fmt: skip
     assert result.exit_code == 0, (tmp_path / "serial.log").read_bytes()
 

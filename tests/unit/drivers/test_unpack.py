@@ -24,7 +24,7 @@ from support.cabs import stored_cab
 from support.pe_image import make_pe
 
 FILES = {"amd64/a.inf": b"[Version]\r\n", "amd64/a.sys": b"MZ" + bytes(3000), "readme.txt": b"x"}
-SMALL = Limits(total=1 << 20, file=1 << 19, count=50, ratio=50, ratio_from=1 << 18, seconds=20)
+SMALL = Limits(total=1 << 20, file=1 << 19, count=50, ratio=50, ratio_from=1 << 18, seconds=300)
 
 
 @pytest.fixture(autouse=True)
