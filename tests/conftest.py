@@ -20,6 +20,10 @@ from support import examples, msboot, product, qemu, tables
 from support.tables import Table
 
 examples.load_profiles()
+# Wine, mtools and xorriso take the encoding of names from here, and a program under test its language
+for _name in ("LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LANGUAGE"):
+    os.environ.pop(_name, None)
+os.environ["LANG"] = "C.UTF-8"
 
 
 @pytest.fixture(scope="session")
