@@ -42,6 +42,7 @@ class MemoryTarget:
     calls: int = 0
     cut_at: int | None = None
     dead: bool = False
+    moving: tuple[str, str] | None = None  # a folder whose new name is not flushed yet
     lock: threading.RLock = field(default_factory=threading.RLock)
     times: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -57,6 +58,13 @@ class MemoryTarget:
 
     def restart(self, chance: random.Random | None = None) -> None:
         """Power is back: what was not flushed is gone, or with ``chance`` any page and name of it may have made it."""
+        if self.moving is not None:
+            old, new = self.moving
+            if chance is not None and chance.random() < 0.5:
+                self.safe_names = _moved(self.safe_names, old, new)
+            else:
+                self.files = _moved(self.files, new, old)
+            self.moving = None
         names = dict(self.safe_names)
         if chance is not None:
             for path in sorted(self.files.keys() | names.keys()):
@@ -116,11 +124,29 @@ class MemoryTarget:
 
     def rename(self, old: str, new: str) -> None:
         self.call("rename", new)
+        if old not in self.files:
+            self._rename_folder(old, new)
+            return
         node = self.files.pop(old)
         self.files[new] = node
         self.call("rename flush", new)
         self.safe_names.pop(old, None)
         self.safe_names[new] = node
+
+    def _rename_folder(self, old: str, new: str) -> None:
+        """One entry of the folder above: after a power cut it has the one name or the other."""
+        assert not self.names(new), "there is one of this name"
+        assert self.names(old), "there is none"
+        self.files = _moved(self.files, old, new)
+        self.moving = (old, new)
+        self.folders = {f for f in self.folders if not f"{f}/".startswith(f"{old}/")}
+        self.call("rename flush", new)
+        self.safe_names, self.moving = _moved(self.safe_names, old, new), None
+
+    def remove_folder(self, path: str) -> None:
+        self.call("remove_folder", path)
+        if not self.names(path):
+            self.folders.discard(path)
 
     def remove(self, path: str) -> None:
         self.call("remove", path)
@@ -148,6 +174,11 @@ class MemoryTarget:
         self.call("append flush", path)
         node.safe = bytes(node.now)
         self.safe_names[path] = node
+
+
+def _moved(files: dict[str, _Node], old: str, new: str) -> dict[str, _Node]:
+    start = f"{old}/"
+    return {f"{new}/{p[len(start) :]}" if p.startswith(start) else p: node for p, node in files.items()}
 
 
 @dataclass

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rehost_payload import __version__
@@ -122,7 +122,7 @@ def _look_at(
 ) -> TargetRun:
     with _refusals(target):
         run = TargetRun(target, plan.name, identity(plan), settings)
-        needed, free = run.needed(jobs), target.free()
+        needed, free = run.look(jobs).needed, target.free()
     if needed > free:
         raise CaptureRefused("no-space", target.info.name, f"{needed} bytes are needed, {free} are free")
     return run
@@ -189,9 +189,12 @@ class _Copy:
                 if other.id in users:
                     self._sealed.pop((run.id, other.folder), None)
         self._meter.unit(unit.id, unit.name, sum(job.file.size for job in jobs))
+        kept = False
         for run in self._alive:
             with run.guarded():
-                run.renew(unit, jobs)
+                kept |= run.renew(unit, jobs, [u.folder for u in self._plan.units])
+        if kept:
+            self._write_state()  # it says where
         for job in jobs:
             self._copy_file(job)
         self._verify_unit(jobs)
@@ -466,6 +469,13 @@ class _Copy:
                     run.seal(unit.folder, self._manifest(run, unit, complete=not reasons))
                     state = "incomplete" if reasons else "complete"
                     self._sealed[run.id, unit.folder] = UnitCopy(run.id, state, reasons)
+        folders = [unit.folder for unit in self._plan.units]
+        for run in self._alive:
+            sealed = {folder: self._sealed.get((run.id, folder)) for folder in folders}
+            with run.guarded():
+                run.drop_earlier(
+                    folders, [f for f, copy in sealed.items() if copy and copy.state == "complete"]
+                )
 
     def _manifest(self, run: TargetRun, unit: CaptureUnit, *, complete: bool) -> Manifest:
         files: list[ManifestFile] = []
@@ -526,16 +536,17 @@ class _Copy:
         return with_absent_targets(state, old)
 
     def _unit_copy(self, run: TargetRun, unit: CaptureUnit) -> UnitCopy:
+        earlier = run.earlier(unit.folder)
         sealed = self._sealed.get((run.id, unit.folder))
         if sealed is not None:
-            return sealed
+            return replace(sealed, earlier=earlier)
         needs = self._needs(unit)
         reasons = [f"{j.path}: {self._faults(run, j)}" for j in needs if not self._is_through(run, j)][:1]
         if run.was_other(unit):
             reasons = ["an earlier run has copied it with other files; it is to be copied anew"]
         if run.problem is not None:
             reasons.insert(0, str(run.problem))
-        return UnitCopy(run.id, "unfinished", tuple(reasons))
+        return UnitCopy(run.id, "unfinished", tuple(reasons), earlier)
 
     def _write_state(self) -> None:
         for run in self._alive:

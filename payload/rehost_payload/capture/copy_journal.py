@@ -4,7 +4,9 @@ A line is appended only after the data it speaks of was flushed, and is itself f
 that one which a power cut tore is noticed; reading ends there. The lines, as JSON lists:
 
     ["capture", identity of the plan, chunk size]
-    ["unit", its folder, layout, [file, ...]]              its files from here on; these were removed, and are void
+    ["unit", its folder, layout, [file, ...]]              its files from here on; these were removed or set aside, and
+                                                           are void
+    ["aside", its folder, name]                            the folder is renamed to ``name`` next, if it was not yet
     ["begin", file, fingerprint of the source, size]       the file is copied from its start, what was known is void
     ["chunks", file, first, [sha256, ...], [[offset, length, reason], ...]]
     ["cut", file, count]                                   only the first ``count`` chunks were good
@@ -57,6 +59,7 @@ class Journal:
         self._path = f"{folder}/{JOURNAL}"
         self.files: dict[str, FileRecord] = {}
         self.layouts: dict[str, str] = {}  # by the unit's folder
+        self.asides: dict[str, str] = {}  # name that a unit's folder got, or was to get -> the unit's folder
         self.resumed = False
         self._start: bytes | None = None  # what the file has to be before lines are added
         try:
@@ -95,6 +98,9 @@ class Journal:
             for gone in line[3]:
                 self.files.pop(gone, None)
             return
+        if kind == "aside":
+            self.asides[line[2]] = path
+            return
         record = self.files.get(path)
         if kind == "begin":
             self.files[path] = FileRecord(line[2], line[3])
@@ -123,8 +129,12 @@ class Journal:
         self._apply(line)
 
     def unit(self, folder: str, layout: str, gone: list[str]) -> None:
-        """To be called only when the files that are ``gone`` were removed."""
+        """To be called only when the files that are ``gone`` were removed or set aside."""
         self._write(["unit", folder, layout, gone])
+
+    def aside(self, folder: str, name: str) -> None:
+        """To be called before the folder is renamed: what is removed later under this name is ours."""
+        self._write(["aside", folder, name])
 
     def begin(self, path: str, fingerprint: str, size: int) -> None:
         self._write(["begin", path, fingerprint, size])

@@ -106,11 +106,12 @@ def check_plan(plan: CapturePlan, jobs: Sequence[Job]) -> None:
         if job.file.parent is not None and job.file.parent.lower() not in seen:
             raise CaptureRefused("plan", job.path, f"its parent {job.file.parent} is not in the plan")
     for path in seen:
-        if any(other in seen for other in _above(path)):
+        if any(other in seen for other in above(path)):
             raise CaptureRefused("plan", path, "a file and a folder have the same name")
 
 
-def _above(path: str) -> list[str]:
+def above(path: str) -> list[str]:
+    """The folders on the way to a path."""
     parts = path.split("/")
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 

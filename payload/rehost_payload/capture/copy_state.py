@@ -31,6 +31,15 @@ class TargetState:
 
 
 @dataclass(frozen=True)
+class EarlierCopy:
+    """A complete copy of a machine when it had other files, kept in ``folder`` beside the units' folders until the new
+    one is complete. ``taken``: ISO 8601, UTC. It is none of the copies that count."""
+
+    folder: str
+    taken: str
+
+
+@dataclass(frozen=True)
 class UnitCopy:
     """A unit on one target: "complete" (every file read back and equal), "incomplete" (through, but not all of it is
     good), "unfinished" or UNSEEN; ``reasons`` say why it is not complete."""
@@ -38,6 +47,7 @@ class UnitCopy:
     target: str
     state: str
     reasons: tuple[str, ...] = ()
+    earlier: tuple[EarlierCopy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ def with_absent_targets(new: CaptureState, old: CaptureState | None) -> CaptureS
     def copies(unit: UnitState) -> tuple[UnitCopy, ...]:
         before = known.get(unit.folder)
         found = before.copies if before is not None else ()
-        return tuple(replace(c, state=UNSEEN) for c in found if c.target in kept)
+        return tuple(replace(c, state=UNSEEN, earlier=()) for c in found if c.target in kept)
 
     return replace(
         new,

@@ -6,19 +6,21 @@ Whatever the target refuses is remembered here and ends this target's part; the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import groupby
 
 from rehost_payload.capture import manifest as manifests
 from rehost_payload.capture.copy_journal import FileRecord, Journal
 from rehost_payload.capture.copy_pipeline import CopySettings, Destination
-from rehost_payload.capture.copy_plan import PART, Job, layout
-from rehost_payload.capture.copy_state import TargetState
+from rehost_payload.capture.copy_plan import PART, Job, above, layout
+from rehost_payload.capture.copy_room import Room, is_current, outdated, room, was_other
+from rehost_payload.capture.copy_state import EarlierCopy, TargetState
 from rehost_payload.capture.copy_verify import EarlyCheck, read_back
 from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.model import CaptureUnit, Manifest
+from rehost_payload.capture.names import MOST_FOLDER, Names, safe_name
+from rehost_payload.capture.present import is_below, manifest_in, whole_copy
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.system.capture_target import AlignedBuffer, CaptureTarget, TargetFile
 from rehost_payload.system.protocol import SystemError_
@@ -37,12 +39,17 @@ class TargetRun:
         self.journal = Journal(target, folder, identity, settings.chunk_size)
         self.problem: SystemError_ | None = None
         self.unbuffered = True
+        self._room = Room(0)
+        self._asides: dict[
+            str, str
+        ] = {}  # name of a kept copy -> when it was taken; "" where it is not whole
         self.failures: dict[str, str] = {}  # path of a file -> why it is not good on this target
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """The first thing that is written: the folder, and the journal in it."""
         self.target.make_folders(self.folder)
         self.journal.open()
+        self._find_asides()
         self._forget_missing(jobs)
 
     @property
@@ -86,53 +93,108 @@ class TargetRun:
             return 0
         return record.checked * self.settings.chunk_size
 
-    def needed(self, jobs: Sequence[Job]) -> int:
-        """Bytes that are still to be allocated, at the most at any time; an allowance for folders and lists included."""
-        most = total = 16 << 20
-        for _, group in groupby(jobs, key=lambda job: job.unit.folder):
-            mine = list(group)
-            unit = mine[0].unit
-            for job in mine:
-                total += max(0, job.file.size - self._there(job.path)) + (16 << 10)
-            planned = {job.path for job in mine}
-            total -= sum(self._there(path) for path in self._outdated(unit, mine) if path not in planned)
-            most = max(most, total)
-        return most
-
-    def _there(self, path: str) -> int:
-        place = self.place(path)
-        return max(self.target.size(place) or 0, self.target.size(place + PART) or 0)
+    def look(self, jobs: Sequence[Job]) -> Room:
+        """What there is room for; that is kept then, and no more. Raises SystemError_."""
+        self._room = room(self.target, self.folder, self.journal, jobs, self.target.free())
+        return self._room
 
     # --- a unit whose files are others than they were ---
 
     def is_current(self, unit: CaptureUnit) -> bool:
         """Whether what the journal knows of the unit is of the files that it has now."""
-        return self.journal.layouts.get(unit.folder) == layout(unit)
+        return is_current(self.journal, unit)
 
     def was_other(self, unit: CaptureUnit) -> bool:
         """Whether an earlier run has copied it with other files."""
-        return unit.folder in self.journal.layouts and not self.is_current(unit)
+        return was_other(self.journal, unit)
 
-    def _outdated(self, unit: CaptureUnit, jobs: Sequence[Job]) -> list[str]:
-        """What an earlier run has copied of the unit and that must not stay beside what it has now. Of a machine that is
-        all: its disks are of one moment, or of no worth."""
-        if not self.was_other(unit):
-            return []
-        planned = set() if unit.kind == "machine" else {job.path for job in jobs}
-        start = f"{unit.folder}/"
-        return [path for path in self.journal.files if path.startswith(start) and path not in planned]
-
-    def renew(self, unit: CaptureUnit, jobs: Sequence[Job]) -> None:
-        """Before the first file of a unit: an earlier run's copy of it goes where that had other files."""
+    def renew(self, unit: CaptureUnit, jobs: Sequence[Job], folders: Collection[str]) -> bool:
+        """Before the first file of a unit: an earlier run's copy of it gives way where that had other files. Returns
+        whether it is kept under another name, which is none of ``folders``."""
         if self.is_current(unit):
-            return
-        gone = self._outdated(unit, jobs)
-        if self.was_other(unit):
+            return False
+        gone = outdated(self.journal, unit, jobs)
+        earlier = None
+        if unit.folder in self._room.kept:
+            earlier = whole_copy(self.target, self.place(unit.folder))
+        if earlier is not None:
+            self._set_aside(unit.folder, earlier, folders)
+        elif self.was_other(unit):
             self._unseal(unit.folder)
-        for path in gone:
-            self.target.remove(self.place(path))
-            self.target.remove(self.place(path) + PART)
+            for path in gone:
+                self.target.remove(self.place(path))
+                self.target.remove(self.place(path) + PART)
         self.journal.unit(unit.folder, layout(unit), gone)
+        return earlier is not None
+
+    def _set_aside(self, folder: str, manifest: Manifest, folders: Collection[str]) -> None:
+        """Renames the folder of a complete copy. A power cut before the journal's next line leaves nothing in its place,
+        which `renew` takes for one that is removed."""
+        mark = f" (earlier {manifest.taken[:10]})"
+        taken = (*self.target.names(self.folder), *folders)
+        name = Names(taken).take(safe_name(folder, MOST_FOLDER - len(mark)) + mark, most=MOST_FOLDER)
+        self.journal.aside(folder, name)
+        self.target.rename(self.place(folder), self.place(name))
+        self._asides[name] = manifest.taken
+
+    def _find_asides(self) -> None:
+        present = set(self.target.names(self.folder)) if self.journal.asides else set()
+        for name in self.journal.asides:
+            if name in present:
+                manifest = whole_copy(self.target, self.place(name))
+                self._asides[name] = manifest.taken if manifest is not None else ""
+
+    def earlier(self, folder: str) -> tuple[EarlierCopy, ...]:
+        """Complete copies of a unit with other files that are kept until the new one is complete."""
+        return tuple(
+            EarlierCopy(name, taken)
+            for name, taken in self._asides.items()
+            if taken and self.journal.asides[name] == folder
+        )
+
+    def drop_earlier(self, units: Collection[str], complete: Collection[str]) -> None:
+        """Removes kept copies of the units that are ``complete`` now, but for those with which disks of another unit's
+        earlier copy are still needed."""
+        if not self._asides:
+            return
+        needed = self._needed_by([folder for folder in units if folder not in complete])
+        for name in list(self._asides):
+            folder = self.journal.asides[name]
+            if folder in complete and folder not in needed:
+                self._remove_copy(name)
+                del self._asides[name]
+
+    def _needed_by(self, waiting: list[str]) -> set[str]:
+        """Folders of these units, and of those in which parents of their earlier disks lie, down to the base."""
+        first, needed = set(waiting), set(waiting)
+        while waiting:
+            folder = waiting.pop()
+            kept = [
+                manifest_in(self.target, self.place(name))
+                for name in self._asides
+                if self.journal.asides[name] == folder
+            ]
+            if folder in first:  # its turn has not come yet
+                kept.append(whole_copy(self.target, self.place(folder)))
+            parents = {f.parent for manifest in kept if manifest is not None for f in manifest.files}
+            new = {p.split("/")[1] for p in parents if p is not None and p.startswith("../")} - needed
+            needed |= new
+            waiting += new
+        return needed
+
+    def _remove_copy(self, name: str) -> None:
+        """What its manifest lists, that one as the last file: what a power cut leaves is removed by the next run. A file
+        that somebody else has put there stays, and its folder."""
+        place = self.place(name)
+        manifest = manifest_in(self.target, place)
+        paths = [f.path for f in manifest.files if is_below(f.path)] if manifest is not None else []
+        for path in (SUMS, *paths):
+            self.target.remove(f"{place}/{path}")
+        folders = {parent for path in paths for parent in above(path)}
+        for folder in sorted(folders, key=len, reverse=True):
+            self.target.remove_folder(f"{place}/{folder}")
+        self.target.remove(f"{place}/{MANIFEST}")
+        self.target.remove_folder(place)
 
     # --- copying a file ---
 

@@ -39,8 +39,8 @@ class Fault:
     """What is wrong with a file or a unit. ``code`` is a stable word; ``detail`` is evidence.
 
     Failing: "incomplete", "unfinished", "manifest", "sums", "missing", "size", "content", "read", "bad-range",
-    "not-copied", "parent", "root". Unknown: "no-manifest", "format", "denied", "parent-unseen", "no-state", "state",
-    "no-root".
+    "not-copied", "parent", "root". Unknown: "no-manifest", "format", "denied", "parent-unseen", "parent-earlier",
+    "no-state", "state", "no-root".
     """
 
     code: str
@@ -48,13 +48,16 @@ class Fault:
     detail: str = ""
 
 
-_UNKNOWN = {"no-manifest", "format", "denied", "parent-unseen", "no-state", "state", "no-root"}
+_UNKNOWN = {
+    *("no-manifest", "format", "denied", "parent-unseen", "parent-earlier", "no-state", "state", "no-root")
+}
 
 
 @dataclass(frozen=True)
 class UnitVerdict:
     """``files`` and ``size`` (bytes) are what was read. ``extra`` files are no fault; ``missing`` are originals
-    that were nowhere on the old host when the capture was made."""
+    that were nowhere on the old host when the capture was made. ``earlier``: it is none of what was captured last, but
+    a copy that was kept from before."""
 
     folder: str
     name: str
@@ -64,6 +67,7 @@ class UnitVerdict:
     faults: tuple[Fault, ...] = ()
     extra: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class _Unit:
     manifest_sha256: str = ""
     faults: list[Fault] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    earlier: bool = False
 
 
 class _Malformed(Exception):
@@ -149,6 +154,7 @@ def verify_capture(folder: Path, progress: Progress | None = None) -> CaptureVer
             tuple(unit.faults),
             extra,
             unit.missing,
+            unit.earlier,
         )
         for unit, extra in zip(units, extras, strict=True)
     )
@@ -229,7 +235,9 @@ def _units(folder: Path, present: list[str], known: dict[str, _Known] | None) ->
     for name in [*present, *(n for n in known or {} if n not in present)]:
         entry = (known or {}).get(name)
         if (folder / name / _MANIFEST).is_file():
-            yield _read_unit(folder / name)
+            unit = _read_unit(folder / name)
+            unit.earlier = known is not None and entry is None
+            yield unit
         elif entry is not None and entry.why is None:  # it was finished, and is gone
             yield _Unit(folder / name, entry.name, faults=[Fault("missing", f"{name}/{_MANIFEST}")])
         elif entry is not None:
@@ -459,6 +467,9 @@ def _check_parents(units: list[_Unit], single: bool) -> None:
             if path.startswith("../"):
                 if single:
                     unit.faults.append(Fault("parent-unseen", file.path, file.parent))
+                    continue
+                if unit.earlier:  # what lies there now may be of another moment
+                    unit.faults.append(Fault("parent-earlier", file.path, file.parent))
                     continue
                 folder, _, path = path[3:].partition("/")
                 owner = by_folder.get(folder, _Unit(unit.folder, ""))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Protocol
 
 from rehost_payload.capture.copy_state import STATE, CaptureState, from_json
-from rehost_payload.capture.present import Present, as_it_lies
+from rehost_payload.capture.present import Medium, Present, as_it_lies
 from rehost_payload.capture.targets import opened_volumes
 from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.filesystem import FileSystemReader
@@ -17,8 +18,14 @@ _MOST_STATE = 64 << 20
 _PREFIX = "rehost-"
 
 
+class Readable(Medium, Protocol):
+    """A medium that can be listed as well."""
+
+    def names(self, folder: str) -> list[str]: ...
+
+
 class _Volume:
-    """Implements present.Medium over one of our own readers."""
+    """Implements Readable over one of our own readers."""
 
     def __init__(self, reader: FileSystemReader) -> None:
         self._reader = reader
@@ -30,11 +37,16 @@ class _Volume:
         found = self._reader.stat(f"\\{path}")
         return found.size if found is not None and not found.is_directory else None
 
+    def names(self, folder: str) -> list[str]:
+        return [entry.name for entry in self._reader.listdir(f"\\{folder}")]
 
-def captures_on_volumes(system: System) -> list[tuple[Volume, list[CaptureState]]]:
-    """Every volume that has captures, with what they say of themselves. Raises SystemError_ where no disk can be
-    listed."""
-    return [(volume, [state for state, _, _ in found]) for volume, found in _volumes(system)]
+
+def captures_on_volumes(system: System) -> Iterator[tuple[Volume, CaptureState, Readable, str]]:
+    """The captures on this machine's volumes, each with what it says of itself, its place, which can be read until the
+    next one is asked for, and its folder there. Raises SystemError_ where no disk can be listed."""
+    for volume, found in _volumes(system):
+        for state, place, folder in found:
+            yield volume, state, place, folder
 
 
 def present_on_volumes(system: System) -> list[Present]:

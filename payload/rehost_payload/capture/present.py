@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitCopy, unseen
+from rehost_payload.capture.copy_state import UNSEEN, CaptureState, EarlierCopy, UnitCopy, unseen
 from rehost_payload.capture.manifest import MANIFEST, SUMS
 from rehost_payload.capture.manifest import from_json as manifest_from_json
 from rehost_payload.capture.model import Manifest
@@ -27,6 +27,34 @@ class Medium(Protocol):
     def read(self, path: str) -> bytes: ...
 
     def size(self, path: str) -> int | None: ...
+
+
+def manifest_in(medium: Medium, place: str) -> Manifest | None:
+    """The manifest in folder ``place``; None where there is none that can be read. Raises SystemError_ where the medium
+    does not tell."""
+    try:
+        return manifest_from_json(medium.read(f"{place}/{MANIFEST}"))
+    except FormatError:
+        return None
+    except SystemError_ as error:
+        if error.code != "absent":
+            raise
+        return None
+
+
+def whole_copy(medium: Medium, place: str) -> Manifest | None:
+    """The manifest of the unit's copy in folder ``place`` where that is complete: both lists are there, and every file
+    with its size. Else None. Raises as `manifest_in`, and FormatError for a volume that is damaged."""
+    manifest = manifest_in(medium, place)
+    if manifest is None or not manifest.complete or medium.size(f"{place}/{SUMS}") is None:
+        return None
+    good = all(is_below(f.path) and medium.size(f"{place}/{f.path}") == f.size for f in manifest.files)
+    return manifest if good else None
+
+
+def is_below(path: str) -> bool:
+    """Whether a manifest's path stays in its unit's folder."""
+    return not any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in path.split("/"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +103,8 @@ def as_it_lies(state: CaptureState, medium: Medium, folder: str) -> CaptureState
 
     def now(copy: UnitCopy, unit_folder: str) -> UnitCopy:
         if copy.target != state.here:
-            return replace(copy, state=UNSEEN)
+            return replace(copy, state=UNSEEN, earlier=())
+        copy = replace(copy, earlier=tuple(e for e in copy.earlier if _is_there(medium, folder, e)))
         lost = reasons[unit_folder]
         if copy.state != "complete" or not lost:
             return copy
@@ -87,6 +116,13 @@ def as_it_lies(state: CaptureState, medium: Medium, folder: str) -> CaptureState
         targets=tuple(t if t.id == state.here else unseen(t, state.updated) for t in state.targets),
         units=tuple(replace(u, copies=tuple(now(c, u.folder) for c in u.copies)) for u in state.units),
     )
+
+
+def _is_there(medium: Medium, folder: str, earlier: EarlierCopy) -> bool:
+    try:
+        return is_below(earlier.folder) and whole_copy(medium, f"{folder}/{earlier.folder}") is not None
+    except (SystemError_, FormatError, OSError):
+        return False
 
 
 def _words(error: Exception) -> str:

@@ -85,11 +85,16 @@ class CaptureTarget(Protocol):
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """Within one folder; replaces ``new``. Is on the medium on return."""
+        """A file within one folder, where it replaces ``new``; or a folder, where there must be no ``new``. Is on the
+        medium on return."""
         ...
 
     def remove(self, path: str) -> None:
         """Nothing happens where there is none."""
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Nothing happens where there is none, or where it is not empty."""
         ...
 
     def read(self, path: str) -> bytes:

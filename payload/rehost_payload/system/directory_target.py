@@ -253,6 +253,18 @@ class DirectoryTarget:
                 return
             self._flush_folder(place.parent)
 
+    def remove_folder(self, path: str) -> None:
+        with self._errors(path) as place:
+            try:
+                place.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    return
+                raise
+            self._flush_folder(place.parent)
+
     def read(self, path: str) -> bytes:
         with self._errors(path) as place:
             return place.read_bytes()

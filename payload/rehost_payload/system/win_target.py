@@ -157,6 +157,11 @@ class WindowsTarget:
             if self._volume.exists(place):
                 self._volume.remove(place)
 
+    def remove_folder(self, path: str) -> None:
+        with self._errors(path) as place:
+            if self._volume.is_directory(place) and not self._volume.listdir(place):
+                self._volume.remove_directory(place)
+
     def read(self, path: str) -> bytes:
         with self._errors(path) as place:
             return self._volume.read(place)

@@ -361,6 +361,8 @@ def _unit_lines(unit: UnitVerdict, t: Texts) -> Iterator[str]:
     word = t(f"verdict.{unit.verdict.value}")
     name = unit.name if unit.name == unit.folder else f"{unit.name} ({unit.folder})"
     yield t("capturecheck.unit", verdict=f"{word:<7}", name=name, files=unit.files, size=size(unit.size))
+    if unit.earlier:
+        yield "         " + t("capturecheck.earlier")
     yield from (f"         {_fault(fault, t)}" for fault in unit.faults)
     yield from ("         " + t("capturecheck.absent", path=path) for path in unit.missing)
     yield from ("         " + t("capturecheck.extra", path=path) for path in unit.extra[:_MOST_EXTRA])

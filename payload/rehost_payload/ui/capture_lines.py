@@ -12,7 +12,7 @@ from rehost_payload.capture.present import Present, together
 from rehost_payload.capture.targets import Candidate
 from rehost_payload.repair.model import Diagnosis
 from rehost_payload.ui import describe
-from rehost_payload.ui.capture_page import summary
+from rehost_payload.ui.capture_page import earlier_texts, summary
 from rehost_payload.ui.capture_show import CapturePage
 from rehost_payload.ui.capture_work import (
     BadOrders,
@@ -72,6 +72,10 @@ def prepared_lines(prepared: Prepared, page: Page) -> list[str]:
                 out += page.wrap(t("capture.resumed", folder=prepared.resumed[target.name]), 4)
                 if names := prepared.renewed.get(target.name):
                     out += page.wrap(t("capture.renewed", names=", ".join(names)), 4)
+                if names := prepared.kept.get(target.name):
+                    out += page.wrap(t("capture.renewed-kept", names=", ".join(names)), 4)
+                if names := prepared.replaced.get(target.name):
+                    out += page.wrap(t("capture.renewed-no-room", names=", ".join(names)), 4)
             elif target.name in prepared.others:
                 out += page.wrap(t("capture.not-resumed", folder=prepared.others[target.name]), 4)
             if target.volume is not None and target.volume.volume.dirty:
@@ -226,6 +230,8 @@ def state_lines(state: CaptureState, machines: Sequence[UnitState], page: Page) 
                 out += page.wrap(reason, 4, 2)
             if len(copy.reasons) > _MOST_REASONS:
                 out += page.wrap(t("show.more", count=len(copy.reasons) - _MOST_REASONS), 4)
+            for text in earlier_texts(copy, t):
+                out += page.wrap(text, 4, 2)
     for target in state.targets:
         if target.code == UNSEEN:
             out += page.wrap(t("capture.unseen", name=target.name), 0, 4)
@@ -278,6 +284,7 @@ def listed(found: Sequence[Present], t: Texts) -> Iterator[str]:
                     if copy.target == present.state.here and copy.state != "complete":
                         yield f"    {unit_name(unit, t)}: {t(f'capture.state-{copy.state}')}"
                         yield from (f"      {reason}" for reason in copy.reasons[:_MOST_REASONS])
+                        yield from (f"      {text}" for text in earlier_texts(copy, t))
         for name, date in capture.absent:
             yield "  " + t("capture.listed-absent", name=name, date=date)
 

@@ -56,6 +56,11 @@ def to_html(contents: CaptureContents, first: str) -> str:
     )
 
 
+def earlier_texts(copy: UnitCopy, t: Texts) -> list[str]:
+    """Where complete copies of an earlier run are kept, as long as this one is not complete."""
+    return [t("capture.earlier", date=e.taken[:10], folder=e.folder) for e in copy.earlier]
+
+
 @cache
 def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -170,6 +175,7 @@ def _copy(unit: UnitState, target: TargetState, t: Texts) -> dict[str, Any]:
     reasons = list(copy.reasons[:_MOST_REASONS])
     if len(copy.reasons) > _MOST_REASONS:
         reasons.append(t("show.more", count=len(copy.reasons) - _MOST_REASONS))
+    reasons += earlier_texts(copy, t)
     return {
         "word": t(f"capture.state-{copy.state}") if copy.state in _STATES else copy.state,
         "class": _STATES.get(copy.state, "warn"),

@@ -15,17 +15,29 @@ from rehost_payload.capture.assess_targets import Target, assess_targets
 from rehost_payload.capture.contents import host_documents, read_contents, root_files, write_root
 from rehost_payload.capture.copy import run_copy
 from rehost_payload.capture.copy_estimate import Estimate, estimate
-from rehost_payload.capture.copy_plan import CaptureRefused, check_targets, identity, layout
+from rehost_payload.capture.copy_journal import Journal, OtherCapture
+from rehost_payload.capture.copy_pipeline import CopySettings
+from rehost_payload.capture.copy_plan import (
+    CaptureRefused,
+    Documents,
+    check_targets,
+    identity,
+    jobs_of,
+    layout,
+)
 from rehost_payload.capture.copy_progress import CopyProgress
+from rehost_payload.capture.copy_room import Room, room
+from rehost_payload.capture.copy_source import BytesOpener
 from rehost_payload.capture.copy_state import UNSEEN, CaptureState, UnitState, find_captures
 from rehost_payload.capture.copy_volumes import VolumeOpener
 from rehost_payload.capture.found import FoundHost
 from rehost_payload.capture.guardians import FOLDER, LARGEST
 from rehost_payload.capture.model import NOT_WHOLE, CaptureChoices, CapturePlan
-from rehost_payload.capture.on_volumes import captures_on_volumes
+from rehost_payload.capture.on_volumes import Readable, captures_on_volumes
 from rehost_payload.capture.plan import find_and_plan
 from rehost_payload.capture.selection import unknown_machines
 from rehost_payload.capture.targets import Candidate, UnknownTarget, candidates, choose
+from rehost_payload.formats.errors import FormatError
 from rehost_payload.formats.source import ByteSource
 from rehost_payload.repair.model import Finding, ResultWord, Severity
 from rehost_payload.system.capture_target import CaptureSystem, CaptureTarget, TargetInfo
@@ -40,6 +52,8 @@ from rehost_payload.system.protocol import DiskHandle, Progress, System, SystemE
 from rehost_payload.ui.capture_page import PAGE, to_html
 
 MOST_TARGETS = 2
+# between the question and the start a volume may lose some room: what is said to be kept must be
+_SPARE = 64 << 20
 _BLOCKERS = {
     "capture.target-fat": "fat32",
     "capture.target-small": "no-space",
@@ -98,6 +112,9 @@ class Prepared:
     renewed: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # ... -> machines that have other files now
+    # ... -> those of them whose complete earlier copies stay until the new ones are complete, and those without room for it
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -175,7 +192,8 @@ def prepare(
         raise BadOrders("unknown-machine", ", ".join(unknown), sorted(set(names)))
     if orders.windows is not None and (found.windows is None or found.windows.id != orders.windows):
         raise BadOrders("unknown-windows", orders.windows, sorted(w.id for w in found.hosts))
-    resumed, others, renewed = _earlier(system, plan, targets)
+    earlier = _earlier(system, plan, targets, host_documents(plan, found))
+    resumed, others = earlier.resumed, earlier.others
     judged = [Target(t.name, t.volume.ref, t.volume.volume.free) for t in targets if t.volume is not None]
     # what is there already needs no room: how much is still needed, the copy engine knows
     judgement = tuple(
@@ -184,7 +202,10 @@ def prepare(
         if not (f.id == "capture.target-small" and f.subject in resumed)
     )
     judgement += tuple(_beside(plan, targets, system))
-    return Prepared(orders, found, plan, tuple(targets), judgement, resumed, others, renewed)
+    return Prepared(
+        *(orders, found, plan, tuple(targets), judgement, resumed, others),
+        *(earlier.renewed, earlier.kept, earlier.replaced),
+    )
 
 
 def _guardian_files(orders: CaptureOrders, targets: Sequence[ChosenTarget]) -> Iterator[tuple[str, bytes]]:
@@ -270,36 +291,59 @@ def _info(name: str, volume: Candidate) -> TargetInfo:
     return TargetInfo(volume.id, name, kind, disk.path, disk.serial, disk.size, volume.volume.offset)
 
 
+@dataclass
+class _Earlier:
+    """As in Prepared, by the target's name."""
+
+    resumed: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+    renewed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    replaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 def _earlier(
-    system: System, plan: CapturePlan, targets: Sequence[ChosenTarget]
-) -> tuple[dict[str, str], dict[str, str], dict[str, tuple[str, ...]]]:
-    """Captures on the targets, by the target's name: the one that goes on, and one of the same host and other machines,
-    which stays as it is. Of the former, machines that had other files then."""
-    names = {t.volume.id: t.name for t in targets if t.volume is not None}
-    wanted = identity(plan)
-    found = [
-        (names[volume.id], state)
-        for volume, states in (captures_on_volumes(system) if names else ())
-        for state in states
-        if volume.id in names
-    ]
+    system: System, plan: CapturePlan, targets: Sequence[ChosenTarget], documents: Documents
+) -> _Earlier:
+    """Captures on the targets: the one that goes on, and one of the same host and other machines, which stays as it is.
+    Of the former, machines that had other files then, and what becomes of their copies."""
+    earlier, wanted = _Earlier(), identity(plan)
+    volumes = {t.volume.id: t for t in targets if t.volume is not None}
+    now = {u.folder: (u.name, layout(u)) for u in plan.units if u.kind == "machine"}
+    unlike: list[tuple[str, CaptureState]] = []
+
+    def look(name: str, state: CaptureState, place: Readable, folder: str, free: int | None) -> None:
+        if state.identity != wanted:
+            unlike.append((name, state))
+            return
+        earlier.resumed[name] = state.name
+        found = Room(0)
+        with suppress(SystemError_, FormatError, OSError, OtherCapture):
+            jobs = [job for unit in plan.units for job in jobs_of(unit, BytesOpener(b""), documents)]
+            journal = Journal(cast("CaptureTarget", place), folder, wanted, CopySettings().chunk_size)
+            found = room(place, folder, journal, jobs, max(0, (free or 0) - _SPARE))
+        renewed = {u.folder for u in state.units if u.folder in now and _replaced(state, u, now)}
+        renewed |= found.kept | found.replaced  # a run that stopped before their turn has not told of them
+        for told, folders in (
+            (earlier.renewed, renewed),
+            (earlier.kept, found.kept),
+            (earlier.replaced, found.replaced),
+        ):
+            told[name] = tuple(now[u.folder][0] for u in plan.units if u.folder in folders)
+
+    for volume, state, place, folder in captures_on_volumes(system) if volumes else ():
+        if (target := volumes.get(volume.id)) is not None:
+            look(target.name, state, place, folder, volume.free)
     for target in targets:
         if target.folder is not None:
             with suppress(SystemError_):
-                found += [(target.name, s) for s in find_captures(readable_folder(target.folder)).values()]
-    resumed = {name: state.name for name, state in found if state.identity == wanted}
-    now = {u.folder: (u.name, layout(u)) for u in plan.units if u.kind == "machine"}
-    renewed = {
-        name: tuple(now[u.folder][0] for u in state.units if u.folder in now and _replaced(state, u, now))
-        for name, state in found
-        if state.identity == wanted
-    }
-    others = {
-        name: state.name
-        for name, state in found
-        if name not in resumed and plan.host and state.host == plan.host
-    }
-    return resumed, others, renewed
+                here = readable_folder(target.folder)
+                for folder, state in find_captures(here).items():
+                    look(target.name, state, here, folder, here.free())
+    for name, state in unlike:
+        if name not in earlier.resumed and plan.host and state.host == plan.host:
+            earlier.others[name] = state.name
+    return earlier
 
 
 def _replaced(state: CaptureState, unit: UnitState, now: Mapping[str, tuple[str, str]]) -> bool:

@@ -20,6 +20,7 @@ import pytest
 
 from rehost_payload.capture import copy_pipeline
 from rehost_payload.capture import manifest as manifests
+from rehost_payload.capture.contents import read_contents, root_files
 from rehost_payload.capture.copy import CopyResult, run_copy
 from rehost_payload.capture.copy_journal import FileRecord
 from rehost_payload.capture.copy_plan import PART, CaptureRefused, identity, layout
@@ -35,6 +36,9 @@ from rehost_payload.repair.model import Verdict
 from rehost_payload.system.capture_target import TargetInfo
 from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.protocol import SystemError_
+from rehost_payload.ui.capture_lines import listed
+from rehost_payload.ui.capture_page import to_html
+from rehost_payload.ui.texts import Texts
 from support.captures import MODIFIED, SETTINGS, Source, content, dump, plan_of, sample, sha256sum, unit
 from support.memory_target import MemoryTarget
 
@@ -766,29 +770,261 @@ def test_an_earlier_copy_stays_whole_until_its_turn_and_does_not_count(tmp_path:
     assert_good(later, source, target, tmp_path / "after")
 
 
-@pytest.mark.parametrize("part", range(2))
+EARLIER = "web (earlier 2026-11-20)"
+TAKEN = "2026-11-20T10:00:00Z"
+
+
+def set_aside(target: MemoryTarget) -> list[str]:
+    return sorted({path.split("/")[1] for path in list(target.files) if "earlier" in path})
+
+
+def assert_one_is_whole(target: MemoryTarget, source: Source, old: dict[str, bytes]) -> None:
+    """At no moment is there neither the earlier copy nor the new one, with lists and all that they name."""
+    copies = {"web": None, **dict.fromkeys(set_aside(target))}
+    good = []
+    for folder in copies:
+        here = {p.removeprefix(f"{NAME}/{folder}/"): bytes(n.now) for p, n in target.files.items()}
+        lists = here.get("manifest.json"), here.get("SHA256SUMS")
+        if None in lists:
+            continue
+        said = manifests.from_json(lists[0] or b"")
+        for files in (old, source.files):
+            mine = {p[4:]: data for p, data in files.items() if p.startswith("web/")}
+            if {f.path for f in said.files} == mine.keys() and all(here.get(p) == mine[p] for p in mine):
+                good.append(folder)
+    assert good, sorted(target.files)
+
+
+def earlier_run(room: int | None = None) -> tuple[CapturePlan, Source, MemoryTarget, dict[str, bytes]]:
+    """A target with a complete copy; "web" has other files since. ``room`` is bytes beside the allowance."""
+    plan, source = with_checkpoint()
+    target = memory()
+    copy(plan, source, target, now=lambda: TAKEN)
+    old = dict(source.files)
+    later = merged(plan, source)
+    if room is not None:
+        target.capacity = target._used() + (16 << 20) + (16 << 10) * 6 + room
+    target.calls = 0
+    return later, source, target, old
+
+
+def test_an_earlier_copy_outlives_a_source_that_fails_in_the_middle(tmp_path: Path) -> None:
+    later, source, target, old = earlier_run()
+    source.bad, source.number = {("web/web.vhdx", 40960)}, errno.ENODEV
+    result = copy(later, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert result.state.good_copies == 0
+    for path, data in old.items():
+        if path.startswith("web/"):
+            assert target.content(f"{NAME}/{EARLIER}/{path[4:]}") == data
+    ((kept,),) = [c.earlier for u in result.state.units if u.folder == "web" for c in u.copies]
+    assert (kept.folder, kept.taken) == (EARLIER, TAKEN)
+    place = dump(target, tmp_path / "between")
+    assert (place / EARLIER / "SHA256SUMS").is_file()
+    sha256sum(place)
+    verdict = verify_capture(place)
+    assert {u.folder: (u.verdict, u.earlier) for u in verdict.units} == {
+        "web": (Verdict.FAIL, False),
+        EARLIER: (Verdict.PASS, True),
+        "db": (Verdict.PASS, False),
+    }
+    # a further failing run keeps it, and makes no second one
+    copy(later, source, target)
+    assert set_aside(target) == [EARLIER]
+    (state,) = find_captures(target).values()
+    lines = "\n".join(listed([Present("a", as_it_lies(state, target, NAME))], Texts("en")))
+    assert f'earlier complete copy of 2026-11-20 kept in "{EARLIER}"' in lines
+    assert "A good copy of 1 of 2" in lines
+    contents = read_contents(target, NAME)
+    assert contents is not None
+    assert EARLIER in to_html(contents, "en")
+    assert EARLIER.encode() not in root_files(contents)["restore.json"]
+    # one of which a file is gone is not named any more
+    lost = target.files.pop(f"{NAME}/{EARLIER}/web.avhdx")
+    assert [c.earlier for u in as_it_lies(state, target, NAME).units for c in u.copies] == [(), ()]
+    target.files[f"{NAME}/{EARLIER}/web.avhdx"] = lost
+    # the array is back
+    source.bad.clear()
+    result = copy(later, source, target)
+    assert result.state.good_copies == 1
+    assert set_aside(target) == []
+    assert [c.earlier for u in result.state.units for c in u.copies] == [(), ()]
+    assert_good(later, source, target, tmp_path / "after")
+
+
+def test_an_earlier_copy_goes_when_the_new_one_is_complete_on_that_target(tmp_path: Path) -> None:
+    later, source, good, _ = earlier_run()
+    bad = MemoryTarget(TargetInfo("b", "disk b", "ntfs"))
+    plan, first = with_checkpoint()
+    copy(plan, first, bad, now=lambda: TAKEN)
+    seen = set[str]()
+
+    def fail(op: str, where: str, at: int) -> None:
+        seen.update(set_aside(good))
+        if op == "write" and "web.vhdx" in where:
+            raise SystemError_("gone", where)
+
+    bad.fail = fail
+    result = copy(later, source, good, bad)
+    assert states(result, "a") == {"web": "complete", "db": "complete"}
+    assert states(result, "b")["web"] == "unfinished"
+    assert seen == {EARLIER}
+    assert (set_aside(good), set_aside(bad)) == ([], [EARLIER])
+    assert_good(later, source, good, tmp_path / "good")
+    sha256sum(dump(bad, tmp_path / "bad"))
+    bad.fail = lambda *call: None
+    assert copy(later, source, good, bad).state.good_copies == 2
+    assert set_aside(bad) == []
+
+
+def test_a_copy_that_was_not_complete_is_not_kept() -> None:
+    plan, source = with_checkpoint()
+    source.bad = {("web/web.vhdx", 20480)}
+    target = memory()
+    copy(plan, source, target)
+    source.bad.clear()
+    later = merged(plan, source)
+    names = set[str]()
+    target.fail = lambda op, where, at: names.update(n for n in [where] if "earlier" in n)
+    assert copy(later, source, target).state.good_copies == 1
+    assert names == set()
+
+
+@pytest.mark.parametrize(("spare", "kept"), [(0, True), (-1, False)])
+def test_without_room_for_both_the_earlier_copy_is_replaced(spare: int, kept: bool, tmp_path: Path) -> None:
+    """The room is counted to the byte, for the plan and for what is really used at most."""
+    new = sum(f.size for f in earlier_run()[0].units[0].files)
+    later, source, target, _ = earlier_run(new + spare)
+    names = set[str]()
+    most = [0]
+
+    def look(op: str, where: str, at: int) -> None:
+        names.update(set_aside(target))
+        most[0] = max(most[0], target._used())
+
+    target.fail = look
+    before = target._used()
+    assert copy(later, source, target).state.good_copies == 1
+    assert names == ({EARLIER} if kept else set())
+    assert most[0] - before > (new if kept else 0)
+    assert most[0] <= target.capacity
+    assert_good(later, source, target, tmp_path)
+
+
+def test_what_is_kept_leaves_the_others_their_room(tmp_path: Path) -> None:
+    """Both machines have other files, and the first one's source fails: the second one is copied all the same."""
+    plan, source = with_checkpoint()
+    target = memory()
+    copy(plan, source, target, now=lambda: TAKEN)
+    files = {"db": {"db.vhdx": content("new db", 90_000)}, "web": {"web.vhdx": content("new", 160_000)}}
+    source.files = {f"{f}/{n}": d for f, entry in files.items() for n, d in entry.items()}
+    later = plan_of(*(unit(folder, files[folder]) for folder in ("web", "db")))
+    source.bad, source.number = {("web/web.vhdx", 40960)}, errno.ENODEV
+    # room for the one beside its earlier copy or for the other, not for both
+    target.capacity = target._used() + (16 << 20) + (16 << 10) * 2 + 200_000
+    result = copy(later, source, target)
+    assert states(result) == {"web": "incomplete", "db": "complete"}
+    assert set_aside(target) == [EARLIER]
+    sha256sum(dump(target, tmp_path))
+
+
+def test_parents_of_an_earlier_copy_stay_with_it() -> None:
+    """The base is complete again, the machine on it is not: its earlier copy is worth nothing without the earlier base."""
+    files = {"base": {"p.vhdx": content("p", 50_000)}, "vm": {"c.avhdx": content("c", 30_000)}}
+    source = Source({f"{f}/{n}": d for f, entry in files.items() for n, d in entry.items()})
+
+    def plan() -> CapturePlan:
+        base, child = (
+            unit(f, {n[len(f) + 1 :]: d for n, d in source.files.items() if n.startswith(f"{f}/")})
+            for f in ("base", "vm")
+        )
+        shared = tuple(replace(f, shared_with=("id-vm",)) for f in base.files)
+        return plan_of(
+            replace(base, files=shared),
+            replace(child, files=tuple(replace(f, parent="base/p.vhdx") for f in child.files)),
+        )
+
+    target = memory()
+    assert copy(plan(), source, target, now=lambda: TAKEN).state.good_copies == 1
+    source.files |= {"base/p.vmcx": b"1", "vm/c.vmcx": b"1"}
+    source.bad, source.number = {("vm/c.avhdx", 4096)}, errno.ENODEV
+    result = copy(plan(), source, target)
+    assert states(result) == {"base": "complete", "vm": "incomplete"}
+    assert set_aside(target) == ["base (earlier 2026-11-20)", "vm (earlier 2026-11-20)"]
+    source.bad.clear()
+    assert copy(plan(), source, target).state.good_copies == 1
+    assert set_aside(target) == []
+
+
+def test_the_name_of_an_earlier_copy_meets_no_other(tmp_path: Path) -> None:
+    """A machine is called so already, and somebody has put a file into the folder: neither is touched."""
+    long = "x" * 60
+    names = ("web", EARLIER.upper(), long)
+    files = {name: {"a": content(name, 5000), "b/c": b"1"} for name in names}
+    source = Source({f"{f}/{n}": d for f, entry in files.items() for n, d in entry.items()})
+    root = tmp_path / "t"
+    root.mkdir()
+    target = DirectoryTarget(root, TargetInfo("t", "t", "ext4"))
+
+    def go(**more: object) -> dict[str, str]:
+        units = [
+            unit(f, {n[len(f) + 1 :]: d for n, d in source.files.items() if n.startswith(f"{f}/")})
+            for f in names
+        ]
+        result = run_copy(plan_of(*units), source, [target], settings=SETTINGS, **more)  # type: ignore[arg-type]
+        return states(result, "t")
+
+    go(now=lambda: TAKEN)
+    source.files |= {"web/new": b"n", f"{long}/new": b"n"}
+    source.bad, source.number = {("web/a", 512), (f"{long}/a", 512)}, errno.ENODEV
+    go()
+    place = root / NAME
+    kept = {p.name for p in place.iterdir() if p.is_dir()} - {*names}
+    assert kept == {f"{EARLIER} (2)", f"{'x' * 39} (earlier 2026-11-20)"}
+    assert max(map(len, kept)) <= 60
+    sha256sum(place)
+    note = place / f"{EARLIER} (2)" / "b" / "note.txt"
+    note.write_text("mine")
+    source.bad.clear()
+    assert set(go().values()) == {"complete"}
+    assert {p.name for p in place.iterdir() if p.is_dir()} == {*names, f"{EARLIER} (2)"}
+    assert [p for p in (place / f"{EARLIER} (2)").rglob("*") if p.is_file()] == [note]
+    note.unlink()
+    note.parent.rmdir()
+    assert set(go().values()) == {"complete"}  # what is empty now goes
+    assert {p.name for p in place.iterdir() if p.is_dir()} == {*names}
+    assert verify_capture(place).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("part", range(4))
 def test_power_is_cut_while_other_files_take_the_place(part: int, tmp_path: Path) -> None:
-    """Whatever is called complete afterwards has the new files, and none of the old ones."""
+    """Whatever is called complete afterwards has the new files, and none of the old ones. With room for both, there is a
+    whole copy of the machine after each cut, the earlier or the new one."""
     from support.memory_target import PowerCut
 
     chance = random.Random(part)
-    for cut in range(part, 160, 2):
-        plan, source = with_checkpoint()
-        target = memory()
-        copy(plan, source, target)
-        later = merged(plan, source)
-        target.calls = 0
-        for again in (cut, chance.randrange(1, 100), None):
+    room = None if part % 2 else 0
+    later, source, target, _ = earlier_run(room)
+    copy(later, source, target)
+    seen = 0
+    for cut in range(part // 2, target.calls + 5, 2):
+        later, source, target, old = earlier_run(room)
+        for again in (cut, chance.randrange(1, 120), None):
             target.cut_at = again
             try:
                 result = copy(later, source, target)
             except PowerCut:
                 target.restart(chance if chance.random() < 0.8 else None)
+                seen += bool(set_aside(target))
+                if room is None:
+                    assert_one_is_whole(target, source, old)
                 continue
             break
         assert result.state.good_copies == 1, cut
         assert_equal(later, source, target)
         assert f"{NAME}/web/web.avhdx" not in target.files, cut
+        assert set_aside(target) == [], cut
+    assert bool(seen) == (room is None)
     place = dump(target, tmp_path)
     assert verify_capture(place).verdict is Verdict.PASS
     sha256sum(place)

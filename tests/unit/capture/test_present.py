@@ -17,6 +17,7 @@ from rehost_payload.system.capture_target import TargetInfo
 from rehost_payload.system.images import ImageSystem
 from rehost_payload.system.protocol import SystemError_
 from rehost_payload.ui.capture_lines import listed
+from rehost_payload.ui.capture_work import _earlier, resolve
 from rehost_payload.ui.texts import Texts
 from support import disks
 from support.captures import SETTINGS, Source, plan_of, sample, unit
@@ -178,3 +179,31 @@ def test_on_volumes(tmp_path: Path) -> None:
     with ImageSystem([layout.path]) as system:
         (found,) = present_on_volumes(system)
     assert [u.good_copies for u in found.state.units] == [0, 1]
+
+
+@pytest.mark.parametrize(("size", "kept", "replaced"), [(160, ("Web",), ()), (64, (), ("Web",))])
+def test_what_becomes_of_earlier_copies_on_volumes(
+    size: int, kept: tuple[str, ...], replaced: tuple[str, ...], tmp_path: Path
+) -> None:
+    """As it is said before the start, of a volume that is not mounted: the run before stopped ahead of the machine's turn,
+    so that only the journal tells of what its copy is."""
+    plan, source = sample()
+    target = memory("a")
+    run_copy(plan, source, [target])
+    source.files["web/new"] = b"new"
+    web = {n[4:]: d for n, d in source.files.items() if n.startswith("web/")}
+    later = plan_of(plan.units[1], unit("web", web))
+
+    def stop() -> bool:
+        return True
+
+    run_copy(later, source, [target], stopping=stop)
+    assert {u.folder: c.state for u in said(target).units for c in u.copies}["web"] == "unfinished"
+    files = {path.replace("/", "\\"): bytes(node.now) for path, node in target.files.items()}
+    specs = [PartitionSpec("data", size * MIB, "ntfs", label="BACKUP", files=files)]
+    layout = disks.make_disk(tmp_path / "disk.img", specs)
+    with ImageSystem([layout.path]) as system:
+        earlier = _earlier(system, later, resolve(["label:BACKUP"], system), {})
+    name = "label:BACKUP"
+    assert earlier.resumed == {name: NAME}
+    assert (earlier.renewed[name], earlier.kept[name], earlier.replaced[name]) == (("Web",), kept, replaced)

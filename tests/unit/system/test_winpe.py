@@ -434,6 +434,7 @@ def test_a_capture_is_written_to_a_marked_volume(disk: DiskLayout, folder: Path)
     machine = machine_of(disk)
     machine.letters["E:\\"] = machine.disks[0].parts[disk.windows.number - 1].name(0)
     place = (r"\\.\PhysicalDrive0", disk.windows.offset, disk.windows.size)
+    before = [entry.name for entry in folder.iterdir()]
     with capture_system(machine, folder).capture_target(*place) as target:
         assert (folder / "rehost.busy").exists()
         info = target.info
@@ -450,6 +451,14 @@ def test_a_capture_is_written_to_a_marked_volume(disk: DiskLayout, folder: Path)
         target.rename("VM/a/disk.part", "VM/a/disk")
         assert target.size("VM/a/disk") == 5000
         with_buffer.close()
+        target.rename("VM", "VM (earlier)")
+        target.remove_folder("VM (earlier)/a")  # not empty: it stays
+        target.remove_folder("VM")  # there is none
+        target.make_folders("VM/b")
+        target.remove_folder("VM/b")
+        target.remove_folder("VM")
+        assert target.names("") == sorted(["VM (earlier)", *before, "rehost.busy"])
+        target.rename("VM (earlier)", "VM")
     assert (folder / "VM" / "a" / "disk").read_bytes() == b"\1" * 5000
     assert not (folder / "rehost.busy").exists()
     assert "reserve 1048576" in machine.log

@@ -36,6 +36,7 @@ from rehost_payload.capture.present import as_it_lies
 from rehost_payload.capture.restore.scripts import scripts
 from rehost_payload.repair.model import Finding, ResultWord, Severity, Verdict
 from rehost_payload.system import folder_target
+from rehost_payload.system.directory_target import DirectoryTarget
 from rehost_payload.system.folder_target import readable_folder
 from rehost_payload.system.images import ImageSystem
 from rehost_payload.ui import capture_page, capture_work
@@ -355,10 +356,28 @@ def test_a_virtual_tpm_whose_certificates_were_saved_is_captured_with_them(
     assert "no saved certificates" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("free", "words", "renamed"),
+    [
+        (1 << 40, "its earlier copy is kept until the new one is complete: web01", True),
+        (
+            22 << 20,
+            "no room to keep the earlier copy until the new one is complete; it is replaced: web01",
+            False,
+        ),
+    ],
+)
 def test_a_checkpoint_between_two_runs_is_no_new_capture(
-    targets: tuple[Path, Path], tmp_path: Path, capsys: Capture
+    free: int,
+    words: str,
+    renamed: bool,
+    targets: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The old host ran once more, as Rehost itself advises: the capture goes on, and says before whose copy it replaces."""
+    """The old host ran once more, as Rehost itself advises: the capture goes on, and says before what becomes of whose
+    earlier copy."""
     (tmp_path / "host").mkdir()
     server = make_host(tmp_path / "host")
     arguments = ["capture", *(w for image in server.images for w in ("--image", str(image)))]
@@ -368,11 +387,24 @@ def test_a_checkpoint_between_two_runs_is_no_new_capture(
     newer = vhdx("newer", child_of("web01 2", f".\\web01_{SECOND.upper()}.avhdx"))
     with ntfs_volume(*server.place("D")) as volume:
         volume.write("VMs\\web01\\Virtual Hard Disks\\newer.avhdx", newer)
+    names: list[str] = []
+    rename = DirectoryTarget.rename
+
+    def renames(self: DirectoryTarget, old: str, new: str) -> None:
+        names.append(new)
+        rename(self, old, new)
+
+    monkeypatch.setattr(DirectoryTarget, "rename", renames)
+    monkeypatch.setattr(DirectoryTarget, "free", lambda self: free)
+    monkeypatch.setattr(capture_work, "_SPARE", 0)
     assert run(rehost, arguments) == 0
     said = " ".join(capsys.readouterr().out.split())
     folder = folder_of(targets[0])  # one only
+    assert any("/web01 (earlier " in name for name in names) == renamed
     assert f"an earlier run is there and is continued: {folder.name}" in said
-    assert re.search(r"in the place of its earlier copy: web01 (?!,)", said)
+    assert re.search(r"all of it is copied anew: web01 (?!,)", said)
+    assert said.index(words) < said.index("Copying now")
+    assert not any("earlier" in place.name for place in folder.iterdir())
     assert next(folder.rglob("newer.avhdx")).read_bytes() == newer
     sha256sum(folder)
     assert verify_capture(folder).verdict is Verdict.PASS
