@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from rehost_payload.survey.json import to_json
 from rehost_payload.survey.model import Controller, Survey
 from rehost_payload.system.here import PRIVILEGE
 from rehost_payload.system.protocol import Progress, SystemError_
-from rehost_payload.ui.console import speaks_utf8
+from rehost_payload.ui.console import Console, speaks_utf8
 from rehost_payload.ui.describe import Names
 from rehost_payload.ui.options import only_one
 from rehost_payload.ui.paths import InputPath
@@ -98,8 +99,21 @@ def _survey(images: tuple[Path, ...], progress: Progress, controllers: tuple[Con
 
 
 def print_lines(lines: list[str]) -> None:
+    """On standard output, without umlauts where it has none; on a terminal no line is longer than it is wide."""
     text = clean("\n".join(lines).strip("\n")) + "\n"
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    if encoding.lower().replace("-", "") != "utf8":
+    terminal = sys.stdout.isatty()
+    utf8 = encoding.lower().replace("-", "") == "utf8"
+    if not utf8 or (terminal and not speaks_utf8(sys.stdout.fileno(), encoding)):
         text = ascii_fold(text)
+    if terminal:
+        width = Console().width
+        text = "".join(f"{part}\n" for line in text.splitlines() for part in _fitting(line, width))
     click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
+
+
+def _fitting(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line, width, subsequent_indent=f"{indent}    ", break_on_hyphens=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pty
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost_payload.ui.console import MAX_LINE, Console, HungUp, clean_line, speaks_utf8
+from rehost_payload.ui.survey_cmd import print_lines
 
 
 def piped(data: bytes, out: io.StringIO | None = None, **more: object) -> Console:
@@ -196,3 +199,18 @@ def test_which_console_knows_umlauts(
 def test_ascii_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REHOST_ASCII", "1")
     assert not speaks_utf8(0, "utf-8")
+
+
+def test_lines_of_commands_fit_the_terminal_and_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    with os.fdopen(slave, "w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setenv("REHOST_ASCII", "1")
+        print_lines(["gute Kopien " * 20, "  Größe"])
+        out.flush()
+        lines = os.read(master, 4096).decode().split("\r\n")
+    os.close(master)
+    assert max(map(len, lines)) <= 79
+    assert " ".join(" ".join(lines).split()) == "gute Kopien " * 20 + "Groesse"
+    assert lines[-2] == "  Groesse"
