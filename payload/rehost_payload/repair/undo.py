@@ -41,6 +41,8 @@ from rehost_payload.repair.tree import (
 from rehost_payload.repair.writing import Mounts, overlaid, put_sectors, put_variable, remove_leftover
 from rehost_payload.system.protocol import Progress, System, SystemError_, WritableVolume
 
+_EMPTY = sha256(b"")
+
 
 def undo(
     journal: Journal,
@@ -228,9 +230,11 @@ def _conflict(entry: Entry, mounts: Mounts, system: System) -> str | None:
     """Says what stands in the way of putting this step back, or None."""
     step = entry.step
     if isinstance(step, FileStep):
-        if _file_hash(mounts.of(step.volume), step.path) in (step.before_sha256, step.after_sha256):
-            return None
-        return step.path
+        allowed = {step.before_sha256, step.after_sha256}
+        if step.before_sha256 is None:
+            # Linux' vfat gives a new file its name before its size: what a power cut leaves of it is empty
+            allowed.add(_EMPTY)
+        return None if _file_hash(mounts.of(step.volume), step.path) in allowed else step.path
     if isinstance(step, VariableStep):
         now_value = system.firmware_variable(step.name)
         current = None if now_value is None else now_value.hex()

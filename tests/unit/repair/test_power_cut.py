@@ -235,6 +235,24 @@ def test_undo_refuses_what_somebody_changed_since(broken, stick, tmp_path):
     assert [disks.read_file(medium, part, n) for n in kept] == [b"somebody else's store"]
 
 
+def test_a_new_file_that_a_cut_left_empty_is_no_change_of_somebody(broken, stick, tmp_path):
+    """As Linux' vfat leaves it. A file that was there before is never empty by a cut."""
+    disk = windows.copy_disk(broken, tmp_path / "empty.img")
+    medium = windows.copy_disk(stick, tmp_path / "empty-stick.img")
+    machine = ImageMachine([disk.path, medium.path])
+    assert repair(machine).result.word is ResultWord.REPAIRED
+    store = disks.read_file(disk, disk.esp, windows.STORE)
+    disks.write_file(disk, disk.esp, "EFI/Boot/bootx64.efi", b"")
+    disks.write_file(disk, disk.esp, windows.STORE, b"")
+    outcome = run_undo(machine)
+    assert outcome.result.word is ResultWord.FAILED
+    assert "bootx64.efi" not in (outcome.result.error or "")
+    assert "BCD" in (outcome.result.error or "")
+    disks.write_file(disk, disk.esp, windows.STORE, store)
+    assert run_undo(machine).result.word is ResultWord.UNDONE
+    assert state(disk) == state(broken)
+
+
 def test_torn_journal_line_is_ignored(broken, stick, tmp_path):
     disk = windows.copy_disk(broken, tmp_path / "torn.img")
     medium = windows.copy_disk(stick, tmp_path / "torn-stick.img")
