@@ -330,7 +330,9 @@ def verify(folder: Path, json_: bool, language: str | None) -> None:
         message = texts(f"capturecheck.{key}", folder=folder, inside=", ".join(error.inside))
         raise click.ClickException(message) from error
     except OSError as error:
-        raise click.ClickException(f"{folder}: {error.strerror or error}") from error
+        hint = "; a disk is mounted first (ntfs-3g -o ro /dev/sdX1 /mnt), then its folder Rehost-... is named"
+        absent = "" if folder.exists() else hint
+        raise click.ClickException(f"{folder}: {error.strerror or error}{absent}") from error
     finally:
         progress.close()
     if json_:
