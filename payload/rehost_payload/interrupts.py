@@ -83,7 +83,10 @@ def _not_lost(found: sys.UnraisableHookArgs) -> None:
                 frame = sys._current_frames().get(main)
                 while frame is not None and frame.f_code is not _not_lost.__code__:
                     frame = frame.f_back
-            _thread.interrupt_main()
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, signal.SIGINT)  # ends a wait, which interrupt_main does not
+            else:
+                _thread.interrupt_main()
 
         _thread.start_new_thread(later, ())
     else:

@@ -98,8 +98,7 @@ class Loud:
 def program():
     print("met", flush=True)
     Loud()
-    for _ in range(30000):
-        time.sleep(0.01)
+    time.sleep(3000)
 run(lambda: program)
 """
     interrupted(code)
@@ -121,8 +120,7 @@ class Loud:
 def program():
     print("met", flush=True)
     Loud()
-    for _ in range(30000):
-        time.sleep(0.01)
+    time.sleep(3000)
 run(lambda: program)
 """
     interrupted(code)
