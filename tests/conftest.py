@@ -7,6 +7,7 @@ REHOST_MSBOOT  Microsoft's boot files, see tests/msboot/README.md
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ examples.load_profiles()
 for _name in ("LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LANGUAGE"):
     os.environ.pop(_name, None)
 os.environ["LANG"] = "C.UTF-8"
+# a shell's background job and nohup ignore these, and every program under test would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

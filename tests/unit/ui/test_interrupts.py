@@ -98,7 +98,8 @@ class Loud:
 def program():
     print("met", flush=True)
     Loud()
-    time.sleep(3000)
+    for _ in range(30000):  # a signal just before a wait begins ends none of them, Python's own neither
+        time.sleep(0.01)
 run(lambda: program)
 """
     interrupted(code)
@@ -120,7 +121,8 @@ class Loud:
 def program():
     print("met", flush=True)
     Loud()
-    time.sleep(3000)
+    for _ in range(30000):  # a signal just before a wait begins ends none of them, Python's own neither
+        time.sleep(0.01)
 run(lambda: program)
 """
     interrupted(code)
