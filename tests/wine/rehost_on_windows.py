@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ class System(WinPeSystem):
 def main() -> int:
     port, description, *arguments = sys.argv[2:]
     about = json.loads(Path(description).read_text(encoding="utf-8"))
+    # the lock by which one alone works on the disks lies there, and two test processes share Wine's own folder
+    tempfile.tempdir = str(Path(description).parent)
     disks = {
         n: FakeDisk(Path(d["path"]), [Part(*p) for p in d["parts"]], instance="SCSI\\Disk\\0")
         for n, d in enumerate(about["disks"])
