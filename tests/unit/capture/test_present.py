@@ -25,6 +25,7 @@ from support.disks import MIB, PartitionSpec
 from support.memory_target import MemoryTarget
 
 NAME = "Rehost-HV-1"
+WHEN = "2026-11-20T12:00:00Z"
 
 
 def memory(name: str, label: str = "") -> MemoryTarget:
@@ -32,7 +33,8 @@ def memory(name: str, label: str = "") -> MemoryTarget:
 
 
 def copy(plan: CapturePlan, source: Source, *targets: MemoryTarget) -> CopyResult:
-    return run_copy(plan, source, targets, settings=SETTINGS)
+    """At one time: a second that ends while it runs is in what one target heard of the other, or is not."""
+    return run_copy(plan, source, targets, settings=SETTINGS, now=lambda: WHEN)
 
 
 def present(*targets: MemoryTarget) -> list[Present]:
