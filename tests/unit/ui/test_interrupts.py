@@ -30,6 +30,20 @@ else:
 main()
 """
 
+LOUD = """
+import time
+from rehost_payload.interrupts import run
+class Loud:
+    def __del__(self):
+        raise KeyboardInterrupt
+def program():
+    print("met", flush=True)
+    Loud()
+    for _ in range(30000):  # a signal just before a wait begins ends none of them, Python's own neither
+        time.sleep(0.01)
+run(lambda: program)
+"""
+
 
 def interrupted(code: str, *arguments: str) -> str:
     """What was said on standard error, one line."""
@@ -89,43 +103,20 @@ def test_while_a_command_of_the_workstation_is_loaded(module: str, arguments: st
 
 
 def test_an_interrupt_where_python_can_only_print_it_is_not_lost() -> None:
-    code = """
-import sys, time
-from rehost_payload.interrupts import run
-class Loud:
-    def __del__(self):
-        raise KeyboardInterrupt
-def program():
-    print("met", flush=True)
-    Loud()
-    for _ in range(30000):  # a signal just before a wait begins ends none of them, Python's own neither
-        time.sleep(0.01)
-run(lambda: program)
-"""
-    interrupted(code)
+    interrupted(LOUD)
 
 
 def test_nor_is_one_that_comes_again_before_it_was_printed() -> None:
     """A busy computer may stop us anywhere, for longer than anything should take."""
-    code = """
-import _thread, sys, time
-from rehost_payload.interrupts import run
+    slow = """
+import _thread, time
 start = _thread.start_new_thread
 def slow(*arguments):
     start(*arguments)
     time.sleep(0.3)
 _thread.start_new_thread = slow
-class Loud:
-    def __del__(self):
-        raise KeyboardInterrupt
-def program():
-    print("met", flush=True)
-    Loud()
-    for _ in range(30000):  # a signal just before a wait begins ends none of them, Python's own neither
-        time.sleep(0.01)
-run(lambda: program)
 """
-    interrupted(code)
+    interrupted(slow + LOUD)
 
 
 def test_one_that_runs_in_the_background_of_a_script_does_not_hear_it() -> None:
